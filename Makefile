@@ -1,0 +1,40 @@
+# The commands of this project; `make` lists them. Each does its own set-up and may be run first.
+
+VENV ?= .venv
+FILE ?=
+PORT ?=
+ARGS ?=
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check format clean environment
+
+help:  ## list the commands
+	@sed -n 's/^\([a-z]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+# Quoted twice in `make serve FILE='/var/log/*.log'`: set -f leaves the glob for the server, which sees new files too.
+serve:  ## follow FILE and serve it: make serve FILE=/var/log/dpkg.log [PORT=9000] [ARGS='--tail 100 ...']
+	@if [ -z "$(FILE)" ]; then echo "make serve: say which file: make serve FILE=/var/log/dpkg.log" >&2; exit 2; fi
+	@.ci/environment $(VENV)
+	@set -f; exec $(BIN)/logstream serve $(if $(PORT),--port $(PORT)) $(ARGS) -- $(FILE)
+
+test: environment  ## run the tests: make test [ARGS='-k cursor']
+	@tests/system-packages.sh
+	$(BIN)/python -m pytest $(ARGS)
+
+check: environment  ## look for mistakes without running anything: ruff, mypy, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: environment  ## lay the code out, and mend what ruff can mend by itself
+	$(BIN)/ruff check --fix --exit-zero .
+	$(BIN)/ruff format .
+
+environment:
+	@.ci/environment $(VENV) dev,operator
+
+clean:  ## remove everything that these commands made
+	rm -rf $(VENV) $(VENV).lock build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find server operator tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,146 @@
+"""What a reader that is behind still needs, and where it is to be had: the file first, then the ring.
+
+A reader is its positions: for each generation, everything before an offset. The ring knows the positions at both of its ends.
+So what is missing is a subtraction, exact to the byte, and no line is told twice or not at all when a reader passes from the
+file to the ring, or from the ring to the live view. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from .cursor import Generation, Position, Positions
+from .framing import Flag
+from .ring import Entry, advance
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """Bytes to read from a generation's file: from `position` to offset `until`."""
+
+    position: Position
+    until: int
+
+
+def same_place(a: Positions, b: Positions) -> bool:
+    """Whether two readers have the same bytes (their markers then are the same, too)."""
+    if a is b:
+        return True
+    return len(a) == len(b) and all(
+        x.generation is y.generation and x.offset == y.offset for x, y in zip(a, b, strict=True)
+    )
+
+
+def is_ahead(a: Positions, b: Positions) -> bool:
+    """Whether a reader at `a` has something that one at `b` has not."""
+    if a is b:
+        return False
+    at = {p.generation: p.offset for p in b}
+    return any(
+        p.offset > at.get(p.generation, p.generation.begin) and (p.generation in at or p.generation.end is None)
+        for p in a
+    )
+
+
+def next_leg(positions: Positions, base_seq: int, base: Positions) -> Leg | None:
+    """The oldest bytes that a reader at `positions` must read from a file before the ring can serve it.
+
+    `base_seq`, `base`: the ring's first entry and the positions just before it. None: the ring has all the rest.
+    """
+    wanted = {p.generation: p.offset for p in base}
+    for position in positions:
+        generation = position.generation
+        until = wanted.get(generation)
+        if until is None and _ended_before(generation, base_seq):
+            until = generation.end
+        if until is not None and position.offset < until:
+            return Leg(position, until)
+    known = {p.generation for p in positions}
+    for position in base:
+        generation = position.generation
+        if generation not in known and position.offset > generation.begin:
+            return Leg(Position(generation, generation.begin), position.offset)
+    return None
+
+
+def settle(positions: Positions, base_seq: int, base: Positions) -> Positions:
+    """`positions` without the generations that are over, and with those that the ring's base has begun."""
+    kept = [p for p in positions if not _ended_before(p.generation, base_seq)]
+    known = {p.generation for p in kept}
+    return (*kept, *(p for p in base if p.generation not in known))
+
+
+def _ended_before(generation: Generation, seq: int) -> bool:
+    return generation.retired_seq is not None and generation.retired_seq < seq
+
+
+def moved(positions: Positions, new: Position) -> Positions:
+    """`positions` with one of them advanced (or added)."""
+    if any(p.generation is new.generation for p in positions):
+        return tuple(new if p.generation is new.generation else p for p in positions)
+    older = [p for p in positions if p.generation.id < new.generation.id]
+    return (*older, new, *(p for p in positions if p not in older))
+
+
+def first_needed(newest_first: Iterable[Entry], positions: Positions, head_seq: int, head: Positions) -> int:
+    """The number of the ring entry from which a reader at `positions` must look for what it lacks (`undelivered`).
+
+    Walks back from the head only as far as some generation is still behind, so a reader near the head costs little.
+    """
+    offsets = {p.generation: p.offset for p in positions}
+    at_head = {p.generation for p in head if offsets.get(p.generation) == p.offset}
+    behind = ({p.generation for p in head} | set(offsets)) - at_head
+    seq = head_seq
+    for entry in newest_first:
+        if not behind:
+            break
+        generation = entry.generation
+        if generation not in behind:
+            continue
+        assert generation is not None
+        at = offsets.get(generation)
+        if at is None or entry.end > at:
+            seq = entry.seq
+        if at is not None and entry.start <= at:
+            behind.discard(generation)
+    return seq
+
+
+def undelivered(entries: Sequence[Entry], positions: Positions) -> list[Entry]:
+    """Those of the ring's `entries`, in order, that a reader at `positions` does not have; the first of each generation cut
+    to what is missing. Events that lie between delivered lines are left out."""
+    offsets = {p.generation: p.offset for p in positions}
+    out: list[Entry] = []
+    for entry in entries:
+        generation = entry.generation
+        at = None if generation is None else offsets.get(generation)
+        if at is None or generation is None:
+            out.append(entry)
+            continue
+        if entry.end < at or (entry.end == at and entry.end > entry.start):
+            continue
+        if entry.start < at < entry.end:
+            out.extend(_cut_front(entry, at))
+        else:
+            out.append(entry)
+    return out
+
+
+def _cut_front(entry: Entry, at: int) -> list[Entry]:
+    """The part of an entry from offset `at` on; a line that is entered in its middle becomes a CONTINUED entry of its own."""
+    skip = at - entry.start
+    if entry.flags or entry.data[skip - 1 : skip] == b"\n":
+        return [replace(entry, start=at, data=entry.data[skip:])]
+    newline = entry.data.find(b"\n", skip) + 1
+    middle = replace(entry, start=at, end=entry.start + newline, data=entry.data[skip:newline], flags=Flag.CONTINUED)
+    if newline == len(entry.data):
+        return [middle]
+    return [middle, replace(entry, start=entry.start + newline, data=entry.data[newline:])]
+
+
+def walk(entries: Iterable[Entry], positions: Positions) -> Positions:
+    """The positions after all of `entries`."""
+    for entry in entries:
+        positions = advance(positions, entry)
+    return positions

@@ -1,0 +1,180 @@
+"""The command line: picks the command, reads its options, and turns how it ended into an exit status.
+
+    0    done                      2    not understood: the arguments or the settings
+    1    failed, and said why    130    interrupted (Ctrl-C)      141    nobody reads standard output any more
+
+Standard output carries what was asked for, standard error everything about it. The commands' modules are imported only
+when they run, so that `--help` and a mistyped option answer at once. What is not here: what the options are
+(`settings`), and what the commands do (`server`, `client`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from . import __version__
+from .errors import LogstreamError, SettingsError
+from .options import did_you_mean, misspelt_variables, render_options, wants_help
+from .settings import Settings, TailOptions
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 128 + 2  # as a shell reports a program that SIGINT ended
+EXIT_PIPE_CLOSED: Final = 128 + 13  # likewise SIGPIPE
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One word after `logstream`: `run` gets the environment and the remaining arguments."""
+
+    summary: str
+    usage: str
+    text: str
+    options: type
+    reads_variables: bool
+    run: Callable[[Mapping[str, str], Sequence[str]], int]
+
+    def help(self, name: str) -> str:
+        """The whole help page."""
+        options = render_options(self.options, variables=self.reads_variables)
+        return f"usage: logstream {name} {self.usage}\n\n{self.text}\n\n{options}\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (without the program's name; by default the process's own) to its exit status."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    return ended(lambda: _dispatch(os.environ, words))
+
+
+def ended(command: Callable[[], int]) -> int:
+    """Run `command`, translating every expected way for it to end into an exit status and a sentence."""
+    try:
+        status = command()
+        if sys.stdout is not None:  # Python's word for a standard output that was closed before the start
+            sys.stdout.flush()  # here, where a failure is understood, and not as Python exits
+    except SettingsError as error:
+        return _say(f"{error}\nlogstream: nothing was started; --help lists what is allowed", EXIT_USAGE)
+    except LogstreamError as error:
+        return _say(f"logstream: {error}", EXIT_FAILED)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        _drop_output()
+        return EXIT_PIPE_CLOSED
+    except OSError as error:
+        _drop_output()
+        return _say(f"logstream: {error}", EXIT_FAILED)
+    return status
+
+
+def _drop_output() -> None:
+    """Let what standard output still holds go nowhere: Python flushes it at exit, and would complain again."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def serve(environ: Mapping[str, str], argv: Sequence[str]) -> int:
+    """`logstream serve`: until a signal ends it."""
+    for remark in misspelt_variables(Settings, environ):
+        _say(f"logstream: {remark}", 0)
+    settings = Settings.from_env(environ, argv)
+    from .server import run  # noqa: PLC0415 - reason in the module's docstring
+
+    return run(settings)
+
+
+def tail(_environ: Mapping[str, str], argv: Sequence[str]) -> int:
+    """`logstream tail`: until interrupted, or until the server says that there will be no more."""
+    options = TailOptions.from_argv(argv)
+    from .client import run_tail  # noqa: PLC0415 - reason in the module's docstring
+
+    return run_tail(options)
+
+
+COMMANDS: Final = {
+    "serve": Command(
+        summary="follow files and send each new line to everyone who connects",
+        usage="[OPTION]... PATH...",
+        text="""\
+Follows the files and serves their lines: as a page for browsers at /, over WebSocket at /ws, over HTTP at /api/v1.
+Flags beat variables (in brackets), which beat defaults. A variable that holds several values has one a line, or all in
+one line with commas between.
+
+examples:
+  logstream serve /var/log/dpkg.log
+  logstream serve --port 9000 web=/srv/app/log/access.log '/var/log/**/*.log'
+  logstream serve --host 0.0.0.0 --token-file /etc/logstream/token /var/log/app""",
+        options=Settings,
+        reads_variables=True,
+        run=serve,
+    ),
+    "tail": Command(
+        summary="print a file's or a server's last lines, then each new one",
+        usage="[OPTION]... FILE|URL",
+        text="""\
+Prints the last lines and then each new one, and nothing else. When a server's connection breaks, it connects again and
+goes on where it was.
+
+examples:
+  logstream tail /var/log/dpkg.log
+  logstream tail http://127.0.0.1:8080 -n 100 --grep 'ERROR|WARN'""",
+        options=TailOptions,
+        reads_variables=False,
+        run=tail,
+    ),
+}
+
+
+def _dispatch(environ: Mapping[str, str], words: Sequence[str]) -> int:
+    if not words:
+        return _say(_overview(), EXIT_USAGE)
+    first, *rest = words
+    if first in ("-h", "--help", "help"):
+        return _print(_overview())
+    if first == "--version":
+        return _print(f"logstream {__version__}\n")
+    command = COMMANDS.get(first)
+    if command is None:
+        return _say(_unknown(first), EXIT_USAGE)
+    if wants_help(rest):
+        return _print(command.help(first))
+    return command.run(environ, rest)
+
+
+def _unknown(word: str) -> str:
+    near = did_you_mean(word, COMMANDS)
+    if not near and ("/" in word or "." in word):  # a path: the command was left out
+        near = f"; did you mean logstream serve {word}?"
+    return f"logstream: no such command: {word!r}{near}\nlogstream --help lists the commands"
+
+
+def _overview() -> str:
+    commands = "\n".join(f"  {name:8}{command.summary}" for name, command in COMMANDS.items())
+    return f"""\
+usage: logstream COMMAND [OPTION]...
+
+Follows growing log files and sends each new line over WebSocket.
+
+commands:
+{commands}
+
+logstream COMMAND --help lists a command's options; logstream --version prints the version.
+
+examples:
+  logstream serve /var/log/dpkg.log
+  logstream tail http://127.0.0.1:8080
+"""
+
+
+def _print(text: str) -> int:
+    print(text, end="")
+    return 0
+
+
+def _say(text: str, status: int) -> int:
+    print(text.rstrip("\n"), file=sys.stderr)
+    return status

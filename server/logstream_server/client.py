@@ -1,0 +1,611 @@
+"""A client that goes on by itself where a broken connection left off, and `logstream tail`, which prints what it gets.
+
+`LogStreamClient` speaks `logstream.json.v1` (docs/protocol.md): it remembers the cursor of each stream together with
+the lines that it gave out, so that after a reconnect no line is missing and none comes twice. What cannot be made up
+for is an event of its own, never silence. The tests of the server use it too. What is not here: parsing of the command
+line (`settings`) and exit statuses (`cli`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Self, TextIO, get_args
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidProxy,
+    InvalidStatus,
+    InvalidURI,
+    ProxyError,
+)
+from websockets.typing import Subprotocol
+
+from .errors import CloseCode, LogstreamError, Problem, SettingsError
+from .messages import JSON_PROTOCOL
+from .settings import TailOptions
+
+MAX_MESSAGE_BYTES: Final = 512 << 20
+"""The longest line that a server can be set to send is 64 MiB, and JSON may escape each of its bytes with six."""
+
+_SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+_STARTS: Final = frozenset({"cursor", "from", "tail"})
+_TRY_LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""HTTP statuses that pass by themselves; any other refusal is final."""
+_LONGEST_WAIT_S: Final = 60.0
+"""However long a server asks us to stay away."""
+_FINAL_CODES: Final = frozenset(int(code) for code in CloseCode if not code.reconnect)
+_UNREADABLE: Final = frozenset({1002, 1003, 1007, 1009})
+"""Codes with which our own side closes when it cannot read the server: it would be the same the next time."""
+
+
+class CannotFollow(LogstreamError):
+    """The server cannot be followed, and asking again would not help.
+
+    `code` is an HTTP status (below 1000), a WebSocket close code, or None where it did not come so far.
+    """
+
+    def __init__(self, url: str, code: int | None, reason: str) -> None:
+        super().__init__(url, code, reason)
+        self.url = url
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        kind = "" if self.code is None else f" (HTTP {self.code})" if self.code < 1000 else f" (close code {self.code})"
+        return f"cannot follow {self.url}: {self.reason}{kind}"
+
+
+# --- What a client is told --------------------------------------------------------------------------------------------
+
+
+class _Message(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
+    """A message of the server. Fields that it may add later are ignored."""
+
+
+class Hello(_Message, frozen=True, tag="hello"):
+    """The first message of each connection. `cursor` stands before the first line that follows.
+
+    `recovered` answers our cursor: None when we gave none, False when the server could not go on there, for `reason`.
+    `streams` are those that the server has, each with name, state and size in bytes.
+    """
+
+    stream: str | None = None
+    cursor: str | None = None
+    recovered: bool | None = None
+    reason: str | None = None
+    version: int = 1
+    server: str = ""
+    streams: list[dict[str, Any]] = []
+    limits: dict[str, Any] = {}
+
+
+class Subscribed(_Message, frozen=True, tag="subscribed"):
+    """The answer to `subscribe`, like a Hello for one more stream."""
+
+    stream: str
+    cursor: str | None = None
+    recovered: bool | None = None
+    reason: str | None = None
+
+
+class Unsubscribed(_Message, frozen=True, tag="unsubscribed"):
+    """The answer to `unsubscribe`: nothing of the stream follows."""
+
+    stream: str
+
+
+class Lines(_Message, frozen=True, tag="lines"):
+    """A batch of lines without their newlines, none where all were filtered out. `cursor` stands after the last.
+
+    `offset` is the byte in the file at which the first begins. `partial`: the last has no newline yet; `continued`: the
+    first goes on with a partial one. `cut`: index and full length in bytes of each line that was over the limit.
+    """
+
+    stream: str
+    cursor: str
+    offset: int | None
+    lines: list[str]
+    partial: bool = False
+    continued: bool = False
+    cut: tuple[tuple[int, int], ...] = ()
+
+
+class Gap(_Message, frozen=True, tag="gap"):
+    """Lines are missing here; `lost_bytes` is None when nobody can tell how many."""
+
+    stream: str
+    reason: str
+    detail: str = ""
+    lost_bytes: int | None = msgspec.field(name="bytes", default=None)
+    cursor: str | None = None
+
+
+class Event(_Message, frozen=True, tag="event"):
+    """Something happened to the file: rotated, truncated, deleted, appeared, unreadable."""
+
+    stream: str
+    kind: str = msgspec.field(name="event")
+    detail: str = ""
+    cursor: str | None = None
+
+
+class ServerError(_Message, frozen=True, tag="error"):
+    """Something that we asked for cannot be done; the connection stays."""
+
+    code: int
+    reason: str
+    stream: str | None = None
+
+
+class Bye(_Message, frozen=True, tag="bye"):
+    """The server is about to close; `reconnect` says whether to come back, and `retry_ms` when."""
+
+    reason: str = ""
+    reconnect: bool = True
+    retry_ms: int = 0
+
+
+class Disconnected(msgspec.Struct, frozen=True):
+    """The connection broke, or could not be made; the next try is in `retry_s` seconds. Made by the client itself."""
+
+    reason: str
+    code: int | None
+    retry_s: float
+
+
+class Reconnected(msgspec.Struct, frozen=True):
+    """There is a connection again, after `attempts` tries and `downtime_s` seconds. A Hello follows."""
+
+    attempts: int
+    downtime_s: float
+
+
+ServerMessage = Hello | Subscribed | Unsubscribed | Lines | Gap | Event | ServerError | Bye
+ClientEvent = ServerMessage | Disconnected | Reconnected
+
+_decoder = msgspec.json.Decoder(ServerMessage)
+_encoder = msgspec.json.Encoder()
+_KNOWN_TYPES: Final = frozenset(message.__struct_config__.tag for message in get_args(ServerMessage))
+
+
+class _Typed(msgspec.Struct):
+    type: str
+
+
+def parse_server_message(data: str | bytes) -> ServerMessage | None:
+    """The message, or None for a type that this client does not know. Raises ValueError for what is no message."""
+    try:
+        message: ServerMessage = _decoder.decode(data)
+    except msgspec.ValidationError:
+        if msgspec.json.decode(data, type=_Typed).type not in _KNOWN_TYPES:
+            return None
+        raise
+    return message
+
+
+# --- The client -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What is wanted of one stream (None: the server's first): from where on, and which lines.
+
+    It begins at `cursor`, or else with the file's first line, or else with the last `tail` lines.
+    """
+
+    stream: str | None = None
+    tail: int = 10
+    cursor: str | None = None
+    from_start: bool = False
+    grep: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    lag: str | None = None
+
+    def wire(self) -> dict[str, Any]:
+        """The fields of a `subscribe` message, which are also those of the query."""
+        start: dict[str, Any] = {"from": "start"} if self.from_start else {"tail": self.tail}
+        if self.cursor:
+            start = {"cursor": self.cursor}
+        chosen = {"stream": self.stream, "grep": list(self.grep), "exclude": list(self.exclude), "lag": self.lag}
+        return start | {name: value for name, value in chosen.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How a client waits: the time before the first and before every later try (doubled each time, then jittered).
+
+    With `for_server` it also waits for a server that is not there yet; else the very first failure is final.
+    """
+
+    first_s: float = 0.1
+    longest_s: float = 5.0
+    for_server: bool = False
+    ping_s: float = 20.0
+
+
+class LogStreamClient:
+    """Follows one stream or more: `async with LogStreamClient(url) as client: async for event in client: ...`.
+
+    `url` is a server's address (http, https, ws, wss), with its base path if it has one, or its socket `.../ws`. An
+    iteration that is cancelled (by a timeout) can be taken up again and loses nothing. Raises CannotFollow.
+    """
+
+    def __init__(  # noqa: PLR0913 - flat, as the query of /ws is
+        self,
+        url: str,
+        stream: str | None = None,
+        tail: int = 10,
+        cursor: str | None = None,
+        from_start: bool = False,
+        grep: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        lag: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        patience: Patience = Patience(),
+    ) -> None:
+        self.url = display_url(url)
+        """The address for people to read: no query and no password, since those may hold a token."""
+        self.cursors: dict[str, str] = {}
+        """Where each stream goes on: after the last line that was given out."""
+        self._socket_url = socket_url(url)
+        self._headers = dict(headers or {})
+        self._patience = patience
+        first = Subscription(stream, tail, cursor, from_start, grep, exclude, lag)
+        self._subscriptions: dict[str | None, Subscription] = {stream: first}
+        self._pending: deque[ClientEvent] = deque()
+        self._connection: ClientConnection | None = None
+        self._closing = asyncio.Event()
+        self._bye: Bye | None = None
+        self._attempts = 0  # since there was last any progress
+        self._retry_at = 0.0
+        self._connected_at = 0.0
+        self._lost_at: float | None = None
+        self._tries = 0  # since the connection was lost
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ClientEvent:
+        while not self._pending:
+            if self._closing.is_set():
+                raise StopAsyncIteration
+            try:
+                await (self._receive(self._connection) if self._connection else self._connect())
+            except CannotFollow:
+                await self.close()
+                raise
+        event = self._pending.popleft()
+        self._remember(event)
+        return event
+
+    async def close(self) -> None:
+        """End the iteration and the connection."""
+        self._closing.set()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def subscribe(self, subscription: Subscription) -> None:
+        """Follow one more stream (or another part of one) on the same connection; `subscription.stream` names it."""
+        self._subscriptions[subscription.stream] = subscription
+        if subscription.stream is not None:
+            self.cursors.pop(subscription.stream, None)
+        await self._send({"type": "subscribe"} | subscription.wire())
+
+    async def unsubscribe(self, stream: str) -> None:
+        """No more of a stream."""
+        self._subscriptions.pop(stream, None)
+        self.cursors.pop(stream, None)
+        await self._send({"type": "unsubscribe", "stream": stream})
+
+    async def set_filter(self, stream: str, grep: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
+        """Other patterns for a stream that is followed already."""
+        if stream in self._subscriptions:
+            self._subscriptions[stream] = replace(self._subscriptions[stream], grep=grep, exclude=exclude)
+        await self._send({"type": "filter", "stream": stream, "grep": list(grep), "exclude": list(exclude)})
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        """Send, if there is a connection; the next one begins with all subscriptions as they are then."""
+        if self._connection is not None:
+            with suppress(ConnectionClosed):  # the next receive tells
+                await self._connection.send(_encoder.encode(message).decode())
+
+    def _resumed(self, subscription: Subscription) -> Subscription:
+        cursor = self.cursors.get(subscription.stream or "")
+        return replace(subscription, cursor=cursor) if cursor else subscription
+
+    def _remember(self, event: ClientEvent) -> None:
+        """Keep what the next connection goes on from, at the moment in which the event is given out."""
+        if isinstance(event, Hello) and event.stream is not None and None in self._subscriptions:
+            first = replace(self._subscriptions.pop(None), stream=event.stream)  # it has its name now
+            self._subscriptions = {event.stream: first, **self._subscriptions}
+        if isinstance(event, Lines) and event.lines:
+            self._attempts = 0
+        if isinstance(event, Hello | Subscribed | Lines | Gap | Event) and event.stream is not None and event.cursor:
+            self.cursors[event.stream] = event.cursor
+
+    async def _connect(self) -> None:
+        """Make a connection, when it is time to; a failure that may pass sets the time of the next try."""
+        if await self._closed_within(self._retry_at - asyncio.get_running_loop().time()):
+            return
+        first, *others = map(self._resumed, self._subscriptions.values()) if self._subscriptions else [Subscription()]
+        self._tries += 1
+        try:
+            connection = await connect(
+                _with_query(self._socket_url, first.wire()),
+                subprotocols=[Subprotocol(JSON_PROTOCOL)],
+                compression=None,
+                additional_headers=self._headers,
+                max_size=MAX_MESSAGE_BYTES,
+                ping_interval=self._patience.ping_s,
+                ping_timeout=self._patience.ping_s,
+                close_timeout=1,  # so that Ctrl-C is quick when the server hangs
+            )
+        except InvalidStatus as error:
+            self._refused(error)
+        except ssl.SSLCertVerificationError as error:
+            raise CannotFollow(self.url, None, f"its certificate is not trusted: {error.verify_message}") from error
+        except (OSError, EOFError, InvalidMessage, ProxyError) as error:
+            if not self._connected_at and not self._patience.for_server:
+                raise CannotFollow(self.url, None, _sentence(error)) from error
+            self._lost(_sentence(error), None)
+        except (InvalidHandshake, InvalidURI, InvalidProxy) as error:
+            raise CannotFollow(self.url, None, _sentence(error)) from error
+        else:
+            await self._connected(connection, others)
+
+    async def _connected(self, connection: ClientConnection, others: Sequence[Subscription]) -> None:
+        self._connection = connection
+        if connection.subprotocol != JSON_PROTOCOL:
+            raise CannotFollow(self.url, None, f"it does not speak {JSON_PROTOCOL}; is it a logstream server?")
+        if self._closing.is_set():  # while the connection was being made
+            await self.close()
+            return
+        now = asyncio.get_running_loop().time()
+        if self._lost_at is not None:
+            self._pending.append(Reconnected(self._tries, now - self._lost_at))
+        self._connected_at, self._lost_at, self._tries, self._bye = now, None, 0, None
+        for subscription in others:
+            await self._send({"type": "subscribe"} | subscription.wire())
+
+    async def _closed_within(self, delay_s: float) -> bool:
+        if delay_s > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), delay_s)
+        return self._closing.is_set()
+
+    async def _receive(self, connection: ClientConnection) -> None:
+        """Wait for one message."""
+        try:
+            message = parse_server_message(await connection.recv())
+        except ConnectionClosed as closed:
+            self._connection = None
+            if not self._closing.is_set():
+                self._closed(closed)
+            return
+        except ValueError as error:
+            raise CannotFollow(self.url, None, f"it sent what is no message of {JSON_PROTOCOL}: {error}") from error
+        if isinstance(message, Bye):
+            self._bye = message
+        if message is not None:
+            self._pending.append(message)
+
+    def _closed(self, closed: ConnectionClosed) -> None:
+        """Decide what a closed connection means: the end, or another try."""
+        code = closed.rcvd.code if closed.rcvd else None
+        reason = (closed.rcvd.reason if closed.rcvd else "") or (self._bye.reason if self._bye else "")
+        if self._bye is not None and not self._bye.reconnect:
+            raise CannotFollow(self.url, code, reason or "the server asked not to come back") from closed
+        if code in _FINAL_CODES:
+            raise CannotFollow(self.url, code, reason or "refused") from closed
+        if closed.sent and not closed.rcvd_then_sent and closed.sent.code in _UNREADABLE:
+            raise CannotFollow(self.url, closed.sent.code, closed.sent.reason or "unreadable") from closed
+        if asyncio.get_running_loop().time() - self._connected_at > 2 * self._patience.longest_s:
+            self._attempts = 0  # it held for a while: no failure of connecting
+        self._lost(reason or ("closed by the server" if code else str(closed)), code)
+
+    def _refused(self, refusal: InvalidStatus) -> None:
+        """The server answered with an HTTP status in place of a socket."""
+        response = refusal.response
+        reason = _problem_of(bytes(response.body or b"")) or response.reason_phrase or "refused"
+        if response.status_code not in _TRY_LATER:
+            raise CannotFollow(self.url, response.status_code, reason) from refusal
+        after = response.headers.get("Retry-After", "")
+        self._lost(f"{reason} (HTTP {response.status_code})", None, float(after) if after.isdecimal() else 0.0)
+
+    def _lost(self, reason: str, code: int | None, at_least_s: float = 0.0) -> None:
+        """Set the time of the next try: doubled with each that brought no line, jittered, so that a crowd spreads."""
+        patience = self._patience
+        delay_s = min(patience.longest_s, patience.first_s * 2 ** min(self._attempts, 30)) * random.uniform(0.5, 1)  # noqa: S311
+        if self._bye is not None:
+            at_least_s = max(at_least_s, self._bye.retry_ms / 1000)
+            self._bye = None
+        delay_s += min(at_least_s, _LONGEST_WAIT_S)
+        now = asyncio.get_running_loop().time()
+        self._attempts += 1
+        self._retry_at = now + delay_s
+        if self._lost_at is None:
+            self._lost_at = now
+        self._pending.append(Disconnected(reason, code, delay_s))
+
+
+def socket_url(url: str) -> str:
+    """The WebSocket URL of a server's address: `http://host/base` is `ws://host/base/ws`; its query stays.
+
+    Raises CannotFollow for what is no address.
+    """
+    try:
+        parts = urlsplit(url)
+        scheme, host, _ = _SCHEMES.get(parts.scheme), parts.hostname, parts.port
+    except ValueError as error:  # a port that is no number, a bracket that stays open
+        raise CannotFollow(display_url(url), None, f"not an address: {error}") from error
+    if scheme is None or not host:
+        raise CannotFollow(display_url(url), None, "not an address; it must be like http://HOST:PORT or wss://HOST/ws")
+    path = parts.path.rstrip("/")
+    return urlunsplit((scheme, parts.netloc, path if path.endswith("/ws") else path + "/ws", parts.query, ""))
+
+
+def display_url(url: str) -> str:
+    """A URL without what may be secret: user, password and query."""
+    scheme, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("?")[0].partition("#")[0].partition("/")
+    return scheme + separator + authority.rpartition("@")[2] + slash + path
+
+
+def _with_query(url: str, fields: Mapping[str, Any]) -> str:
+    """The URL with our fields in its query. Its own stay (a token, a `tail`), but where we have something to say."""
+    parts = urlsplit(url)
+    own = parse_qsl(parts.query, keep_blank_values=True)
+    ours = dict(fields)
+    if "cursor" in ours:
+        own = [(name, value) for name, value in own if name not in _STARTS]
+    elif any(name in _STARTS for name, _ in own):
+        ours = {name: value for name, value in ours.items() if name not in _STARTS}
+    kept = [(name, value) for name, value in own if name not in ours]
+    return urlunsplit(parts._replace(query=urlencode([*kept, *ours.items()], doseq=True)))
+
+
+def _problem_of(body: bytes) -> str:
+    """The sentence in an RFC 9457 answer, or the first line of a short text, or nothing."""
+    with suppress(ValueError, AttributeError):
+        problem = msgspec.json.decode(body)
+        return str(problem.get("detail") or problem.get("title") or "")
+    text = body.decode("utf-8", "replace").strip()
+    return text.splitlines()[0] if text and len(text) < 200 and not text.startswith("<") else ""
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong, in the system's words where it has some."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+
+
+# --- logstream tail ---------------------------------------------------------------------------------------------------
+
+
+def run_tail(options: TailOptions) -> int:
+    """Run `logstream tail` to its exit status; raises LogstreamError, KeyboardInterrupt, BrokenPipeError."""
+    if "://" not in options.target:
+        return follow_file(options)
+    if urlsplit(options.target).scheme not in _SCHEMES:
+        advice = f"must be a file, or a URL that begins with one of {', '.join(_SCHEMES)}"
+        raise SettingsError((Problem("FILE|URL", options.target, advice),))
+    asyncio.run(_follow_server(options, Printer(sys.stdout.buffer, sys.stderr, options.json)))
+    return 0
+
+
+def follow_file(options: TailOptions) -> int:
+    """Follow a local file with the server's own LogMonitor, and print it as a server's lines are printed."""
+    raise CannotFollow(options.target, None, "local files cannot be followed yet; serve it and give its URL")
+
+
+async def _follow_server(options: TailOptions, printer: Printer) -> None:
+    client = LogStreamClient(
+        options.target,
+        options.stream,
+        options.lines,
+        options.cursor,
+        options.from_start,
+        [options.grep] if options.grep else [],
+        [options.exclude] if options.exclude else [],
+        headers=_authorization(options.token_file),
+    )
+    async with client:
+        async for event in client:
+            if options.no_resume and isinstance(event, Disconnected):
+                raise CannotFollow(client.url, event.code, event.reason)
+            printer.show(event)
+
+
+def _authorization(token_file: str | None) -> dict[str, str]:
+    """The header that carries the first token of the file."""
+    if token_file is None:
+        return {}
+    try:
+        words = Path(token_file).read_text("utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError((Problem("--token-file", token_file, f"cannot be read: {_sentence(error)}"),)) from error
+    if not words:
+        raise SettingsError((Problem("--token-file", token_file, "holds no token"),))
+    return {"Authorization": f"Bearer {words[0]}"}
+
+
+class Printer:
+    """Writes events for `logstream tail`: lines to `out` as they are in the file, all else to `log` as sentences.
+
+    With `as_json` each message of the server goes to `out` as one line of JSON.
+    """
+
+    def __init__(self, out: BinaryIO, log: TextIO, as_json: bool) -> None:
+        self._out = out
+        self._log = log
+        self._as_json = as_json
+        self._within_line = False
+        self._last_remark = ""
+
+    def show(self, event: ClientEvent) -> None:
+        """Print one event, at once."""
+        if self._as_json and isinstance(event, ServerMessage):
+            self._write(_encoder.encode(event) + b"\n")
+        elif isinstance(event, Lines):
+            self._write_lines(event)
+        remark = remark_on(event)
+        if remark and remark != self._last_remark:  # not the same failure every five seconds
+            print(f"logstream: {remark}", file=self._log, flush=True)
+        if remark or isinstance(event, Lines):
+            self._last_remark = remark
+
+    def _write_lines(self, event: Lines) -> None:
+        if not event.lines:
+            return
+        text = "\n".join(event.lines).encode("utf-8", "replace")
+        if self._within_line and not event.continued:  # the partial line ended without a newline
+            text = b"\n" + text
+        self._within_line = event.partial
+        self._write(text if event.partial else text + b"\n")
+
+    def _write(self, data: bytes) -> None:
+        self._out.write(data)
+        self._out.flush()
+
+
+def remark_on(event: ClientEvent) -> str:
+    """What a person who reads the lines should know, or nothing."""
+    remark = ""
+    match event:
+        case Disconnected():
+            remark = f"no connection: {event.reason}; trying again"
+        case Reconnected():
+            remark = f"connected again after {event.downtime_s:.1f} s"
+        case Hello(recovered=False) | Subscribed(recovered=False):
+            remark = f"{event.stream}: cannot go on where it was, lines may be missing: {event.reason or 'no reason'}"
+        case Gap():
+            size = "lines are" if event.lost_bytes is None else f"{event.lost_bytes} bytes are"
+            remark = f"{event.stream}: {size} missing here: {event.detail or event.reason}"
+        case Event():
+            remark = f"{event.stream}: {event.kind}" + (f": {event.detail}" if event.detail else "")
+        case ServerError():
+            remark = f"the server says: {event.reason} ({event.code})"
+        case _:
+            pass
+    return remark

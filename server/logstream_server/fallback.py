@@ -1,0 +1,107 @@
+"""A client's WebSocket over plain ASGI messages: for servers that cannot hand the connection over.
+
+Slower (a task per client, a message at a time), but the same to the hub: it takes batches of frames and says when it is ready
+for more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from .connection import Connection, Owner
+from .frames import Opcode, parse_server_frames
+
+
+class AsgiConnection(Connection):
+    """Implements what the hub asks of a Connection on a Starlette WebSocket; `run` is its life."""
+
+    __slots__ = ("_aborted", "_changed", "_close", "_pending", "_stuck_since", "_websocket")
+
+    def __init__(self, owner: Owner, format_name: str, websocket: WebSocket) -> None:
+        super().__init__(owner, format_name)
+        self._websocket = websocket
+        self._pending: list[bytes] = []
+        self._close: tuple[int, str] | None = None
+        self._changed = asyncio.Event()
+        self._aborted = asyncio.Event()
+        self._stuck_since = 0.0
+
+    def write(self, frames: bytes) -> bool:
+        """Always blocks until the batch was sent: there is no telling what the server behind ASGI has buffered."""
+        self._pending.append(frames)
+        if not self.blocked:
+            self.blocked, self._stuck_since = True, self._owner.now
+        self._changed.set()
+        return False
+
+    def finish(self, code: int, reason: str) -> None:
+        if self._close is None and not self.is_gone:
+            self._close = (code, reason)
+            self._owner.connection_gone(self)
+            self._changed.set()
+
+    def abort(self) -> None:
+        self._aborted.set()
+
+    def check(self, now: float, ping_interval_s: float, ping_timeout_s: float) -> bool:
+        """The server below pings; only a send that does not end is ours to end."""
+        self._messages = 0
+        self.next_check = now + ping_interval_s
+        if self.blocked and now - self._stuck_since > ping_interval_s + ping_timeout_s:
+            self.abort()
+            return True
+        return False
+
+    async def run(self, begin: Coroutine[Any, Any, None]) -> None:
+        """Send and receive until either side closes; `begin` goes on beside that."""
+        receiver = asyncio.create_task(self._receive())
+        sender = asyncio.create_task(self._send())
+        aborted = asyncio.create_task(self._aborted.wait())
+        beginner = asyncio.create_task(begin)
+        tasks = (receiver, sender, aborted, beginner)
+        try:
+            await asyncio.wait(tasks[:3], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if not self.is_gone:
+                self.is_gone = True
+                self._owner.connection_gone(self)
+
+    async def _receive(self) -> None:
+        while True:
+            message: dict[str, Any] = dict(await self._websocket.receive())
+            if message["type"] == "websocket.disconnect":
+                return
+            text, data = message.get("text"), message.get("bytes")
+            opcode, payload = (Opcode.BINARY, data or b"") if text is None else (Opcode.TEXT, text.encode())
+            if self._close is None:
+                self._owner.connection_message(self, opcode, payload)
+
+    async def _send(self) -> None:
+        try:
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                while self._pending:
+                    await self._send_frames(self._pending.pop(0))
+                    self._stuck_since = self._owner.now
+                if self._close is not None:
+                    await self._websocket.close(*self._close)
+                    return
+                self.blocked = False
+                self._owner.connection_ready(self)
+        except (WebSocketDisconnect, RuntimeError):
+            return  # the peer has gone in the middle of a send
+
+    async def _send_frames(self, frames: bytes) -> None:
+        for opcode, payload in parse_server_frames(frames):
+            if opcode is Opcode.TEXT:
+                await self._websocket.send_text(payload.decode())
+            elif opcode is Opcode.BINARY:
+                await self._websocket.send_bytes(payload)

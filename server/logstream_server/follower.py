@@ -1,0 +1,602 @@
+"""Following one path: look, decide (follow), read, frame, append to the ring. One job of the scheduler per stream.
+
+A step first reads what was rotated away, then the current file, then compares the path with what is open; so lines stay in
+the order in which they were written, however the file was moved under the reader. Each step is bounded in bytes; a step with
+more to read asks to run again at once, behind the other streams.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from . import follow
+from .cursor import HEAD_BYTES, Generation, Mark, Position
+from .files import GONE_ERRNOS, MOUNT_ERRNOS, FileStat, LogFile, NotALog, Read, stat_path
+from .framing import MARKER_BYTES, Flag, LineFramer, Segment
+from .ring import EventKind, StreamEvent
+from .siblings import find_content, list_siblings, open_sibling
+from .stream import Stream, StreamState, StreamStatus
+from .watch import Watch
+
+log = logging.getLogger(__name__)
+
+STEP_BYTES: Final = 1 << 20
+"""How much one step reads: large enough that the cost of a step does not show, small enough to be fair to other streams."""
+RECONCILE_S: Final = 2.0
+"""How often a file is looked at when inotify is silent, as events do get lost (Fluent Bit looks every 2 s)."""
+RETRY_S: Final = 1.0
+MAX_DRAINING: Final = 16
+
+
+@dataclass(eq=False, slots=True)
+class Reading:
+    """One generation that is being read. Times: monotonic seconds."""
+
+    generation: Generation
+    file: LogFile
+    framer: LineFramer
+    grew_at: float
+    seen: FileStat | None = None
+    replaced_at: float | None = None
+    is_copy: bool = False
+    unsupported: str | None = None
+    flushed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FollowOptions:
+    """What the administrator chose; times in seconds."""
+
+    max_line_bytes: int = 1 << 20
+    poll_interval_s: float = 0.25
+    partial_after_s: float = 5.0
+    rotate_wait_s: float = 5.0
+
+
+@dataclass(eq=False)
+class Follower:
+    """The job. `changed` is called, on the worker's thread, after the ring or the state changed."""
+
+    stream: Stream
+    options: FollowOptions
+    watch: Watch
+    changed: Callable[[Stream], None]
+    from_start: bool
+    next_id: Callable[[], int]
+    skip_known: Callable[[Stream, FileStat], int] = field(default=lambda stream, stat: 0)
+    _current: Reading | None = None
+    _draining: list[Reading] = field(default_factory=list)
+    _neighbours: set[follow.Identity] = field(default_factory=set)
+    _missing: bool = False
+    _trouble: str | None = None
+    _was_stuck: bool = False
+    _first: bool = True
+
+    # -- the job ----------------------------------------------------------------------------------------------------------
+
+    def run(self, now: float) -> float | None:
+        """One bounded step; see Job."""
+        ring = self.stream.ring
+        before = ring.head()[0]
+        state = self.stream.state
+        if self._was_stuck:
+            self._was_stuck = False
+            self._event(EventKind.APPEARED, "the file system answers again")
+        try:
+            delay = self._step(now)
+        except OSError as error:
+            delay = self._failed(error, now)
+        except NotALog as error:
+            delay = self._refuse(error)
+        self.stream.expire(now)
+        if ring.head()[0] != before or self.stream.state is not state:
+            self.changed(self.stream)
+        return delay
+
+    def stuck(self, seconds: float) -> None:
+        """The file system does not answer; see Job."""
+        self._was_stuck = True
+        detail = f"no answer from the file system for {seconds:.0f} s"
+        log.warning("%s: %s", self.stream.name, detail)
+        self.stream.state = replace(self.stream.state, status=StreamStatus.HUNG, detail=detail)
+        self._event(EventKind.UNREADABLE, detail)
+        self.changed(self.stream)
+
+    def close(self) -> None:
+        """Give everything back; the job was removed before."""
+        self.watch.close()
+        for generation, _ in self.stream.generations():
+            self.stream.forget(generation)
+
+    def is_idle(self, seconds: float) -> bool:
+        """Whether nothing has been there to read for so long."""
+        return not self._draining and (
+            self._current is None or time.monotonic() - self._current.grew_at > seconds
+        )
+
+    # -- one step ---------------------------------------------------------------------------------------------------------
+
+    def _step(self, now: float) -> float:
+        if self.stream.ring.backlog_bytes > self.stream.ring.capacity_bytes // 2:
+            self.stream.ring.throttled = True
+            return self.options.poll_interval_s  # the hub wakes us as soon as it has caught up
+        for reading in list(self._draining):
+            if self._read(reading, now):
+                return 0.0
+            self._retire_if_spent(reading, now)
+        if self._current is None:
+            self._open(now)
+        if self._current is None:
+            return self._delay(now)
+        if self._read(self._current, now):
+            return 0.0
+        if self._check_path(now):
+            return 0.0
+        for reading in (*self._draining, self._current):
+            self._flush_if_silent(reading, now)
+        self._publish_state()
+        return self._delay(now)
+
+    def _delay(self, now: float) -> float:
+        """Seconds until the next look when nothing wakes us."""
+        options = self.options
+        delay = RECONCILE_S if self.watch.notifies and not self._missing else options.poll_interval_s
+        if self._current is None or self._trouble:
+            delay = min(delay, max(options.poll_interval_s, 0.01))
+        for reading in (*self._draining, self._current):
+            if reading is None:
+                continue
+            if options.partial_after_s and reading.framer.pending and not reading.flushed:
+                delay = min(delay, max(0.01, reading.grew_at + options.partial_after_s - now))
+            if reading is not self._current:
+                delay = min(delay, options.poll_interval_s)
+        return delay
+
+    # -- reading ------------------------------------------------------------------------------------------------------------
+
+    def _read(self, reading: Reading, now: float) -> bool:
+        """Read on; True when a next step should follow at once."""
+        framer = reading.framer
+        if reading.unsupported:
+            reading.seen = reading.file.stat()
+            return False
+        read = reading.file.read(framer.offset, STEP_BYTES, framer.tail, reading.seen)
+        moved = reading.seen is not None and reading.seen.identity != read.stat.identity
+        verdict = follow.judge_content(framer.offset, read.stat.size, read.intact)
+        rest = None
+        if verdict is follow.Content.SAME and moved and framer.offset < follow.RESAVE_BYTES:
+            rest = self._rescue(reading)  # so few equal bytes prove nothing when the old file is there under another name
+        if rest is not None or verdict is not follow.Content.SAME:
+            self._content_changed(reading, read, verdict, rest, moved, now)
+            return True
+        reading.seen = read.stat
+        if not read.data:
+            return False
+        reading.grew_at = now
+        self._take(reading, read.data)
+        return framer.offset < read.stat.size
+
+    def _take(self, reading: Reading, data: bytes) -> None:
+        framer, generation = reading.framer, reading.generation
+        at = framer.offset
+        if len(generation.head) < HEAD_BYTES and at <= len(generation.head) < at + len(data):
+            generation.head = (generation.head[:at] + data)[:HEAD_BYTES]
+            if self._is_unsupported(reading):
+                return
+        if reading is self._current:
+            for older in self._draining:  # what was begun in the old file goes out before what the new one says
+                self._append(older, older.framer.flush_partial())
+        self.stream.counters.bytes += len(data)
+        reading.flushed = False
+        self._append(reading, framer.feed(data))
+        if data[0] == 0 and len(data) >= follow.HOLE_PROBE_BYTES and not data.strip(b"\0"):
+            self._skip_hole(reading)
+
+    def _skip_hole(self, reading: Reading) -> None:
+        framer = reading.framer
+        end = reading.file.next_data(framer.offset)
+        if end > framer.offset:
+            self._append(reading, framer.skip_nuls(end - framer.offset))
+
+    def _append(self, reading: Reading, segments: list[Segment]) -> None:
+        ring, counters = self.stream.ring, self.stream.counters
+        for segment in segments:
+            ring.append(
+                reading.generation, segment.start, segment.end, segment.data, segment.marker, segment.flags
+            )
+            if segment.flags & Flag.CUT:
+                counters.cut_lines += 1
+            counters.lines += segment.data.count(b"\n") if not segment.flags else int(not segment.flags & Flag.HOLE)
+
+    def _flush_if_silent(self, reading: Reading, now: float) -> None:
+        wait = self.options.partial_after_s
+        if wait and reading.framer.pending and not reading.flushed and now - reading.grew_at >= wait:
+            self._append(reading, reading.framer.flush_partial())
+            reading.flushed = True
+
+    def _is_unsupported(self, reading: Reading) -> bool:
+        encoding = follow.utf16_bom(reading.generation.head)
+        if encoding is None:
+            return False
+        reading.unsupported = encoding
+        detail = f"the file is {encoding}; only UTF-8 and other encodings that extend ASCII have lines of bytes"
+        self.stream.state = replace(self.stream.state, status=StreamStatus.UNSUPPORTED, detail=detail)
+        self._event(EventKind.UNREADABLE, detail)
+        return True
+
+    # -- what happened to the content ------------------------------------------------------------------------------------------
+
+    def _content_changed(
+        self, reading: Reading, read: Read, verdict: follow.Content, rest: LogFile | None, moved: bool, now: float
+    ) -> None:
+        """The bytes below our offset are not what they were: truncated, rewritten, or (by path) another file.
+
+        `rest`: a file that still holds them, when one was found already; `moved`: the path leads to another inode.
+        """
+        is_current = reading is self._current
+        size = read.stat.size
+        head = reading.file.read(0, min(HEAD_BYTES, size)).data if is_current and size else b""
+        if (
+            verdict is follow.Content.SHRUNK
+            and not moved
+            and is_current
+            and follow.keeps_prefix(reading.generation.head, head, size)
+        ):
+            before = reading.file.read(max(0, size - MARKER_BYTES), min(size, MARKER_BYTES)).data
+            self._restart(reading, now, offset=size, before=before, head=head, detail=f"its end was cut off at {size}")
+            return
+        rest = rest or self._rescue(reading)
+        if rest is not None:
+            self.stream.keep(reading.generation, rest)
+            reading.file, reading.seen, reading.is_copy = rest, None, not moved
+            if is_current:
+                self._to_draining(reading, now)
+                self._open(now, EventKind.ROTATED if moved else EventKind.TRUNCATED)
+        elif is_current:
+            detail = "another file has taken its place" if moved else "the file was truncated"
+            self._restart(reading, now, offset=0, before=b"", head=b"", detail=detail)
+        else:
+            self._retire(reading, now, lost=None if _was_read(reading) else "it was rewritten before it was read")
+
+    def _restart(
+        self, reading: Reading, now: float, *, offset: int, before: bytes, head: bytes, detail: str
+    ) -> None:
+        """The same path begins a new generation at `offset`; what was held of the old one goes out first."""
+        self._append(reading, reading.framer.finish())
+        old = reading.generation
+        old.end = reading.framer.start
+        stat = reading.file.stat()
+        generation = self._new_generation(reading.file, stat, begin=offset, head=head)
+        if reading.file.acquire():
+            self.stream.keep(generation, reading.file)
+        self.stream.forget(old)
+        framer = LineFramer(self.options.max_line_bytes, offset, before)
+        self._current = Reading(generation, reading.file, framer, now)
+        self.stream.counters.truncations += 1
+        self._event(EventKind.TRUNCATED, detail, generation, offset, framer.marker, retires=old)
+
+    def _rescue(self, reading: Reading) -> LogFile | None:
+        """Where the content that is no longer here has gone to, if it is beside the file under another name."""
+        seen = reading.seen
+        position = Position(reading.generation, reading.framer.offset, reading.framer.tail)
+        mark = Mark.of(position)
+        if seen is not None:
+            mark = replace(mark, inode=seen.identity.inode)
+        keep_open = reading.file.keeps_open
+        since = seen.mtime_ns if seen else None
+        found = find_content(self.stream.path, self.stream.roots, mark, keep_open=keep_open, since_ns=since)
+        if found is not None and any(
+            found.identity == r.file.identity for r in self._draining if r is not reading
+        ):
+            found.release()
+            return None
+        return found
+
+    # -- what happened to the path --------------------------------------------------------------------------------------------------
+
+    def _check_path(self, now: float) -> bool:
+        """Compare the path with the open file; True when a next step should follow at once."""
+        current = self._current
+        assert current is not None
+        named = stat_path(self.stream.path)
+        opened = current.seen.identity if current.seen else current.file.identity
+        verdict = follow.judge_path(opened, named.identity if named else None)
+        if verdict is follow.Path.MISSING:
+            self._path_missing(current, now)
+            return False
+        was_missing, self._missing = self._missing, False
+        if verdict is follow.Path.SAME:
+            if was_missing:
+                self._recovered("the file is back")
+            return False
+        return self._path_replaced(current, EventKind.APPEARED if was_missing else EventKind.ROTATED, now)
+
+    def _path_missing(self, current: Reading, now: float) -> None:
+        if not self._missing:
+            self._missing = True
+            self._event(EventKind.DELETED, "the path leads nowhere; waiting for it")
+            self.stream.state = replace(self.stream.state, status=StreamStatus.WAITING, detail="the file is missing")
+        links = current.seen.links if current.seen else 1
+        if follow.is_spent(
+            now,
+            replaced_at=None,
+            grew_at=current.grew_at,
+            rotate_wait_s=self.options.rotate_wait_s,
+            links=links,
+            backlog=False,
+        ):
+            self._current = None
+            self._retire(current, now)
+
+    def _path_replaced(self, current: Reading, kind: EventKind, now: float) -> bool:
+        """Another inode is at the path. The old one is read on until its writer has surely gone."""
+        self.watch.prepare(self.stream.path)
+        file = LogFile(self.stream.path, self.stream.roots, keep_open=self.watch.keeps_open)
+        if self._is_resaved(current, file):
+            self.stream.keep(current.generation, file)
+            current.file, current.seen = file, None
+            self.watch.follow(file)
+            return True
+        missed = self._missed_files(current, file)
+        self._to_draining(current, now)
+        for sibling in missed:
+            self._begin(sibling, now, kind=EventKind.ROTATED)
+            if self._current is not None:
+                self._to_draining(self._current, now)
+        self.stream.counters.rotations += 1
+        self._begin(file, now, kind=kind)
+        return True
+
+    def _to_draining(self, reading: Reading, now: float) -> None:
+        reading.replaced_at = now
+        self._draining.append(reading)
+        self._current = None
+        if len(self._draining) > MAX_DRAINING:
+            self._retire_if_spent(self._draining[0], float("inf"))
+
+    def _is_resaved(self, current: Reading, file: LogFile) -> bool:
+        """Whether the new inode is a copy of the whole old file, whose name is gone: then its content goes on."""
+        framer = current.framer
+        if framer.offset < follow.RESAVE_BYTES or (current.file.keeps_open and current.file.stat().links > 0):
+            return False
+        read = file.read(framer.offset, 0, framer.tail)
+        same_head = file.read(0, len(current.generation.head)).data == current.generation.head
+        return read.stat.size >= framer.offset and read.intact and same_head
+
+    def _missed_files(self, current: Reading, newest: LogFile) -> list[LogFile]:
+        """Files that came and were rotated away between two looks, oldest first: nobody has read them."""
+        known = {r.file.identity for r in self._draining} | self._neighbours | {current.file.identity, newest.identity}
+        heads = [r.generation.head for r in (*self._draining, current) if r.generation.head]
+        files = []
+        for sibling in reversed(list_siblings(self.stream.path, rotated_only=True)):
+            if sibling.stat.identity in known or not sibling.stat.size:
+                continue
+            file = open_sibling(sibling, self.stream.roots, keep_open=self.watch.keeps_open)
+            if file is None:
+                continue
+            if any(file.read(0, len(head)).data == head for head in heads):  # a copy of what we have
+                file.release()
+            else:
+                files.append(file)
+        return files
+
+    # -- beginning and ending a generation -------------------------------------------------------------------------------------------
+
+    def _open(self, now: float, kind: EventKind = EventKind.APPEARED) -> None:
+        self.watch.prepare(self.stream.path)
+        try:
+            file = LogFile(self.stream.path, self.stream.roots, keep_open=self.watch.keeps_open)
+        except OSError as error:
+            if error.errno not in GONE_ERRNOS:
+                raise
+            if not self._missing or self._first:
+                self.stream.state = replace(
+                    self.stream.state, status=StreamStatus.WAITING, detail="the file does not exist yet"
+                )
+                log.info("%s: %r does not exist yet, waiting for it", self.stream.name, self.stream.path)
+            self._missing, self._first, self.from_start = True, False, True
+            return
+        self._missing = False
+        self._begin(file, now, kind=kind, at_end=self._first and not self.from_start)
+
+    def _begin(self, file: LogFile, now: float, *, kind: EventKind, at_end: bool = False) -> None:
+        """Make `file` the current one; `at_end`: its present lines are history, not news."""
+        self.watch.follow(file)
+        stat = file.stat()
+        head = file.read(0, min(HEAD_BYTES, stat.size)).data if at_end and stat.size else b""
+        start = self._last_line_start(file, stat.size) if at_end else self.skip_known(self.stream, stat)
+        if start:
+            head = file.read(0, min(HEAD_BYTES, stat.size)).data
+        before = file.read(max(0, start - MARKER_BYTES), min(start, MARKER_BYTES)).data if start else b""
+        generation = self._new_generation(file, stat, begin=0 if at_end else start, head=head)
+        self.stream.keep(generation, file)
+        framer = LineFramer(self.options.max_line_bytes, start, before)
+        reading = Reading(generation, file, framer, now, seen=None)
+        self._current, first, self._first = reading, self._first, False
+        trouble, self._trouble = self._trouble, None
+        self._neighbours = {s.stat.identity for s in list_siblings(self.stream.path, rotated_only=True)}
+        if self._is_unsupported(reading):
+            return
+        self.stream.state = replace(self.stream.state, status=StreamStatus.FOLLOWING, detail="")
+        event = None if first and at_end and not trouble else StreamEvent(kind, _SENTENCES[kind])
+        self.stream.ring.append(generation, start, start, marker=framer.marker, event=event)
+        if at_end and start < stat.size and self._is_old(stat):
+            framer.feed(file.read(start, stat.size - start).data)
+            self._append(reading, framer.flush_partial())
+        for older in self._draining:
+            older.replaced_at = now if older.replaced_at is None else older.replaced_at
+
+    def _is_old(self, stat: FileStat) -> bool:
+        return bool(self.options.partial_after_s) and time.time() - stat.mtime_ns / 1e9 >= self.options.partial_after_s
+
+    def _last_line_start(self, file: LogFile, size: int) -> int:
+        """The offset after the last newline; `size` itself when the last line is longer than we would hold."""
+        low = max(0, size - self.options.max_line_bytes - 1)
+        end = size
+        while end > low:
+            start = max(low, end - (1 << 16))
+            block = file.read(start, end - start).data
+            newline = block.rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
+            end = start
+        return 0 if low == 0 else size
+
+    def _new_generation(self, file: LogFile, stat: FileStat, *, begin: int, head: bytes) -> Generation:
+        inode = stat.identity.inode if file.keeps_open else None
+        generation = Generation(self.next_id(), inode, head[:HEAD_BYTES], begin)
+        self.stream.remember(generation, stat.identity.inode)
+        return generation
+
+    def _retire_if_spent(self, reading: Reading, now: float) -> None:
+        seen = reading.seen
+        if reading.is_copy or follow.is_spent(
+            now,
+            replaced_at=reading.replaced_at,
+            grew_at=reading.grew_at,
+            rotate_wait_s=self.options.rotate_wait_s,
+            links=seen.links if seen else 1,
+            backlog=seen is None or seen.size > reading.framer.offset,
+        ):
+            self._retire(reading, now)
+
+    def _retire(self, reading: Reading, now: float, lost: str | None = None) -> None:
+        """Nothing more will come from this generation. `lost`: why its end could not be read."""
+        if reading in self._draining:
+            self._draining.remove(reading)
+        self._append(reading, reading.framer.finish())
+        generation = reading.generation
+        generation.end = reading.framer.start
+        event = StreamEvent(EventKind.RETIRED) if lost is None else StreamEvent(EventKind.GAP, lost)
+        self.stream.ring.append(None, 0, 0, event=event, retires=generation)
+        file = self.stream.file_of(generation)
+        if file is not None:
+            self.stream.keep_for_a_while(generation, file, file.identity.inode)
+
+    # -- trouble -------------------------------------------------------------------------------------------------------------------
+
+    def _failed(self, error: OSError, now: float) -> float:
+        """The file system refuses: say so once, and try again by name."""
+        counters, current = self.stream.counters, self._current
+        if error.errno in GONE_ERRNOS and current is not None:  # by path: it was moved or deleted under us
+            return self._vanished(current, now)
+        counters.reopen_errors += 1
+        if error.errno in MOUNT_ERRNOS:
+            counters.mount_error_since = counters.mount_error_since or now
+            self._reopen()
+        self._complain(StreamStatus.UNREADABLE, error.strerror or str(error))
+        return max(self.options.poll_interval_s, RETRY_S)
+
+    def _reopen(self) -> None:
+        """A descriptor of a mount that was lost stays dead; the name may lead to its successor."""
+        current = self._current
+        if current is None or not current.file.keeps_open:
+            return
+        try:
+            file = LogFile(self.stream.path, self.stream.roots, keep_open=True)
+        except (OSError, NotALog):
+            return
+        self.stream.keep(current.generation, file)
+        current.file, current.seen = file, None
+
+    def _vanished(self, current: Reading, now: float) -> float:
+        """A file that is read by name has lost it. Its content may have another one by now."""
+        by_name = [r for r in self._draining if not r.file.keeps_open]
+        broken = next((r for r in by_name if stat_or_none(r.file.path) is None), None)
+        if broken is not None:
+            rest = self._rescue(broken)
+            if rest is None:
+                self._retire(broken, now, lost=None if _was_read(broken) else "it was deleted before it was read")
+            else:
+                self.stream.keep(broken.generation, rest)
+                broken.file, broken.seen = rest, None
+            return 0.0
+        if current.file.keeps_open:
+            self._path_missing(current, now)
+        elif not self._missing:
+            self._path_missing(current, now)
+            rest = self._rescue(current)
+            if rest is not None:
+                self.stream.keep(current.generation, rest)
+                current.file, current.seen = rest, None
+                self._draining.append(current)
+                self._current = None
+        elif now - current.grew_at >= self.options.rotate_wait_s:
+            self._current = None
+            self._retire(current, now)
+        return self.options.poll_interval_s
+
+    def _refuse(self, error: NotALog) -> float:
+        self._complain(StreamStatus.REFUSED, error.reason)
+        return max(self.options.poll_interval_s, RETRY_S)
+
+    def _complain(self, status: StreamStatus, detail: str) -> None:
+        self.stream.state = replace(self.stream.state, status=status, detail=detail)
+        if self._trouble != detail:
+            self._trouble = detail
+            log.warning("%s: %s, trying again", self.stream.name, detail)
+            self._event(EventKind.UNREADABLE, detail)
+        self._first = False if self._current is None and status is StreamStatus.REFUSED else self._first
+
+    def _recovered(self, detail: str) -> None:
+        self._trouble = None
+        self._event(EventKind.APPEARED, detail)
+
+    def _publish_state(self) -> None:
+        """After a step that went well: sizes as last seen, and no complaint any more."""
+        current = self._current
+        assert current is not None
+        if self._trouble is not None:
+            self._recovered("the file can be read again")
+        self.stream.counters.mount_error_since = None
+        seen = current.seen
+        status, detail = self.stream.state.status, self.stream.state.detail
+        if not current.unsupported and not self._missing:
+            status, detail = StreamStatus.FOLLOWING, ""
+        state = StreamState(
+            status=status,
+            detail=detail,
+            size=seen.size if seen else None,
+            mtime_ns=seen.mtime_ns if seen else None,
+            offset=current.framer.start,
+            watch="notify" if self.watch.notifies else "poll",
+            binary=follow.looks_binary(current.generation.head),
+            pending=current.framer.pending > 0,
+        )
+        if state != self.stream.state:
+            self.stream.state = state
+
+    def _event(
+        self,
+        kind: EventKind,
+        detail: str,
+        generation: Generation | None = None,
+        offset: int = 0,
+        marker: bytes = b"",
+        retires: Generation | None = None,
+    ) -> None:
+        event = StreamEvent(kind, detail)
+        self.stream.ring.append(generation, offset, offset, marker=marker, event=event, retires=retires)
+
+
+_SENTENCES: Final = {
+    EventKind.APPEARED: "the file is there",
+    EventKind.ROTATED: "a new file has taken the name",
+    EventKind.TRUNCATED: "the file was truncated",
+}
+
+
+def stat_or_none(path: str) -> FileStat | None:
+    """What is at the path, None when that cannot be told."""
+    try:
+        return stat_path(path)
+    except OSError:
+        return None
+
+
+def _was_read(reading: Reading) -> bool:
+    return reading.seen is not None and reading.seen.size <= reading.framer.offset

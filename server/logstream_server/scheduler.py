@@ -1,0 +1,198 @@
+"""Threads for work that may hang: every look at a file system runs here, nothing else does.
+
+A few workers take jobs as they come due. A call into a dead mount keeps its worker for as long as the kernel likes; the
+watchdog then adds a worker, so that the other jobs go on, and tells the stuck job's owner. Workers that are no longer needed
+end. Jobs of one key never run twice at once.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Final, Protocol, TypeVar
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+WATCHDOG_S: Final = 0.1
+"""How often the watchdog looks; a hang costs the other jobs at most this much once all workers are taken."""
+STUCK_S: Final = 3.0
+"""A job that runs this long is reported as stuck; reads of a healthy file take milliseconds."""
+SPARE_WORKERS: Final = 2
+MAX_WORKERS: Final = 256
+
+
+class Job(Protocol):
+    """Something to do again and again."""
+
+    def run(self, now: float) -> float | None:
+        """Do a bounded piece of work at monotonic time `now`; return in how many seconds to run again, None for never."""
+
+    def stuck(self, seconds: float) -> None:
+        """Called from the watchdog, once per run, when the run takes long."""
+
+
+class _Task:
+    __slots__ = ("due", "job", "removed", "running", "started", "told", "woken")
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.due: float | None = None
+        self.running = False
+        self.woken = False
+        self.removed = False
+        self.told = False
+        self.started = 0.0
+
+
+class _Once:
+    """A job that calls a function once and gives its result to a future."""
+
+    def __init__(self, call: Callable[[], T], future: Future[T]) -> None:
+        self._call, self._future = call, future
+
+    def run(self, now: float) -> float | None:
+        if self._future.set_running_or_notify_cancel():
+            try:
+                self._future.set_result(self._call())
+            except BaseException as error:  # the outermost frame of the call: whoever waits gets it
+                self._future.set_exception(error)
+        return None
+
+    def stuck(self, seconds: float) -> None:
+        pass
+
+
+class Scheduler:
+    """Runs jobs on an elastic set of daemon threads. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ready = threading.Condition(self._lock)
+        self._tasks: dict[Job, _Task] = {}
+        self._heap: list[tuple[float, int, _Task]] = []
+        self._order = itertools.count()
+        self._workers = 0
+        self._idle = 0
+        self._running: set[_Task] = set()
+        self._stopped = threading.Event()
+        self._started = False
+
+    def start(self) -> None:
+        """Start the workers and the watchdog."""
+        with self._lock:
+            self._started = True
+            for _ in range(SPARE_WORKERS):
+                self._add_worker()
+        threading.Thread(target=self._watch, name="logstream-watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        """Let no job begin any more. Does not wait for jobs that hang."""
+        self._stopped.set()
+        with self._lock:
+            self._ready.notify_all()
+
+    def add(self, job: Job) -> None:
+        """Run `job` now and then as it asks."""
+        with self._lock:
+            task = self._tasks[job] = _Task(job)
+            self._push(task, time.monotonic())
+
+    def remove(self, job: Job) -> None:
+        """Run `job` no more; a run under way ends by itself."""
+        with self._lock:
+            task = self._tasks.pop(job, None)
+            if task is not None:
+                task.removed = True
+
+    def wake(self, job: Job) -> None:
+        """Run `job` as soon as possible, again if it is running."""
+        with self._lock:
+            task = self._tasks.get(job)
+            if task is None:
+                return
+            if task.running:
+                task.woken = True
+            elif task.due is None or task.due > (now := time.monotonic()):
+                self._push(task, now)
+
+    def submit(self, call: Callable[[], T]) -> Future[T]:
+        """Call a function on a worker."""
+        future: Future[T] = Future()
+        with self._lock:
+            self._push(_Task(_Once(call, future)), time.monotonic())
+        return future
+
+    # -- inside, all with the lock held but the runs themselves ----------------------------------------------------------
+
+    def _push(self, task: _Task, due: float) -> None:
+        task.due = due
+        heapq.heappush(self._heap, (due, next(self._order), task))
+        if self._heap[0][2] is task:
+            self._ready.notify()
+
+    def _add_worker(self) -> None:
+        self._workers += 1
+        threading.Thread(target=self._work, name="logstream-files", daemon=True).start()
+
+    def _next(self) -> _Task | None:
+        """Wait for a task that is due; None when this worker shall end."""
+        while not self._stopped.is_set():
+            now = time.monotonic()
+            while self._heap and (self._heap[0][2].removed or self._heap[0][2].due != self._heap[0][0]):
+                heapq.heappop(self._heap)
+            if self._heap and self._heap[0][0] <= now:
+                task = heapq.heappop(self._heap)[2]
+                if self._heap and self._idle:
+                    self._ready.notify()
+                return task
+            if self._idle >= SPARE_WORKERS:
+                return None
+            self._idle += 1
+            self._ready.wait(self._heap[0][0] - now if self._heap else None)
+            self._idle -= 1
+        return None
+
+    def _work(self) -> None:
+        with self._lock:
+            while (task := self._next()) is not None:
+                task.running, task.woken, task.due, task.told = True, False, None, False
+                task.started = now = time.monotonic()
+                self._running.add(task)
+                self._lock.release()
+                delay: float | None = None
+                try:
+                    delay = task.job.run(now)
+                except Exception:  # a worker's outermost frame: a defect in one job must not stop the others
+                    log.exception("job failed, it is tried again: %r", task.job)
+                    delay = 1.0
+                finally:
+                    self._lock.acquire()
+                    self._running.discard(task)
+                    task.running = False
+                if task.removed or (delay is None and not task.woken):
+                    continue
+                self._push(task, time.monotonic() + (0.0 if task.woken or delay is None else delay))
+            self._workers -= 1
+            self._ready.notify()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(WATCHDOG_S):
+            stuck: list[tuple[_Task, float]] = []
+            with self._lock:
+                now = time.monotonic()
+                waiting = self._heap and self._heap[0][0] <= now - WATCHDOG_S / 2
+                if waiting and not self._idle and self._workers < MAX_WORKERS:
+                    self._add_worker()
+                for task in self._running:
+                    if not task.told and now - task.started > STUCK_S:
+                        task.told = True
+                        stuck.append((task, now - task.started))
+            for task, seconds in stuck:
+                task.job.stuck(seconds)

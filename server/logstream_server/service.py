@@ -1,0 +1,234 @@
+"""The running server: what app, sockets, REST and metrics share. One object, made in the lifespan, no globals."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from . import __version__, history, messages
+from .access import Tokens, read_tokens
+from .channel import Subscription
+from .connection import Connection
+from .cursor import Positions
+from .discovery import parse_source
+from .errors import BadQuery, CloseCode
+from .follower import FollowOptions
+from .frames import Opcode, encode_frame
+from .history import Resumed
+from .hub import Hub, HubOptions
+from .messages import SetFilter, Subscribe, Unsubscribe, parse_client_message
+from .query import Wish, as_list, wish_of
+from .filters import parse_filter
+from .settings import Settings
+from .stream import Stream, StreamStatus
+from .tailer import LogMonitor
+from .view import Format, View
+
+MAX_SUBSCRIPTIONS = 64
+"""Streams on one socket: more is a tool for collecting, which opens several."""
+MAX_PENDING = 16
+"""Subscribe messages of one socket that are being worked on."""
+
+
+def build_monitor(settings: Settings) -> LogMonitor:
+    """The monitor that the settings describe, not started."""
+    sources = [parse_source(p.path, settings.roots, p.name) for p in settings.paths]
+    options = FollowOptions(
+        max_line_bytes=settings.max_line_bytes,
+        poll_interval_s=settings.poll_interval_s,
+        partial_after_s=settings.partial_after_s,
+        rotate_wait_s=settings.rotate_wait_s,
+    )
+    return LogMonitor(
+        sources, options, watch=settings.watch, ring_bytes=settings.ring_bytes, ignore=settings.ignore
+    )
+
+
+@dataclass(eq=False)
+class Service:
+    """Everything that lives as long as the server."""
+
+    settings: Settings
+    monitor: LogMonitor
+    hub: Hub
+    tokens: Tokens = ()
+    is_draining: bool = False
+    handshakes: int = 0
+    resumes: dict[str, int] = field(default_factory=dict)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _pending: dict[Connection, int] = field(default_factory=dict)
+    _tails: dict[tuple[Stream, int, object], tuple[Positions, asyncio.Future[Positions]]] = field(default_factory=dict)
+
+    @classmethod
+    def build(cls, settings: Settings) -> Service:
+        """From settings; nothing is started yet."""
+        monitor = build_monitor(settings)
+        hub = Hub(
+            monitor,
+            HubOptions(settings.ping_interval_s, settings.ping_timeout_s, settings.max_line_bytes),
+        )
+        return cls(settings, monitor, hub, read_tokens(settings.token_files))
+
+    async def start(self) -> None:
+        """Follow the files and serve their lines."""
+        self.hub.on_message = self._message
+        self.hub.start()
+        await asyncio.to_thread(self.monitor.start)
+
+    async def stop(self) -> None:
+        """End all of it."""
+        for task in list(self._tasks):
+            task.cancel()
+        self.hub.stop()
+        await asyncio.to_thread(self.monitor.stop)
+
+    # -- streams ---------------------------------------------------------------------------------------------------------
+
+    def find_stream(self, name: str | None) -> Stream:
+        """The stream of that name, the first for None. Raises BadQuery (4004)."""
+        streams = self.monitor.streams
+        if name is None:
+            if not streams:
+                raise BadQuery(CloseCode.NO_SUCH_STREAM, "there is no file to follow yet")
+            return next(iter(streams.values()))
+        stream = streams.get(name)
+        if stream is None:
+            known = ", ".join(list(streams)[:5]) + (", …" if len(streams) > 5 else "")
+            raise BadQuery(CloseCode.NO_SUCH_STREAM, f"no stream {name[:60]!r}; there are: {known or 'none'}")
+        return stream
+
+    def describe(self, stream: Stream) -> dict[str, Any]:
+        """A stream as REST and hello show it."""
+        state = stream.state
+        return {
+            "name": stream.name,
+            "state": state.status.value,
+            "detail": state.detail or None,
+            "size": state.size,
+            "mtime": None if state.mtime_ns is None else state.mtime_ns / 1e9,
+            "watch": state.watch or None,
+            "binary": state.binary,
+        }
+
+    def limits(self) -> dict[str, Any]:
+        """What a client's author wants to know."""
+        return {"max_line_bytes": self.settings.max_line_bytes, "ping_interval_s": self.settings.ping_interval_s}
+
+    # -- beginning ----------------------------------------------------------------------------------------------------------
+
+    async def begin_at(self, stream: Stream, wish: Wish, view: View) -> Resumed:
+        """Where the reader of `wish` begins; reads the file when it must."""
+        if wish.from_start:
+            return Resumed(history.from_start(stream.ring.head()[1]))
+        if wish.cursor is not None:
+            call = partial(history.resume, stream, wish.cursor, tail=wish.tail)
+            resumed = await asyncio.wrap_future(self.monitor.scheduler.submit(call))
+            result = "recovered" if resumed.recovered else "reset"
+            self.resumes[result] = self.resumes.get(result, 0) + 1
+            return resumed
+        lines = self.settings.tail_lines if wish.tail is None else wish.tail
+        head = self.hub.head(stream, view)
+        if lines == 0 or stream.state.status is StreamStatus.HUNG:
+            return Resumed(head)
+        return Resumed(await self._tail(stream, lines, wish, head))
+
+    async def _tail(self, stream: Stream, lines: int, wish: Wish, head: Positions) -> Positions:
+        """Everybody who asks for the same lines at about the same time shares one look at the file."""
+        key = (stream, lines, wish.filter)
+        known = self._tails.get(key)
+        if known is not None and known[0] is head:
+            return await asyncio.shield(known[1])
+        call = partial(history.tail_start, stream, lines, wish.filter, head)
+        future = asyncio.wrap_future(self.monitor.scheduler.submit(call))
+        if len(self._tails) >= 64:
+            self._tails.clear()
+        self._tails[key] = (head, future)
+        return await asyncio.shield(future)
+
+    def open(self, connection: Connection, stream: Stream, wish: Wish, view: View, begin: Positions) -> None:
+        """Lines of `stream` go to the connection from now on."""
+        if connection.is_gone:
+            return
+        old = connection.subscriptions.pop(stream.name, None)
+        if old is not None:
+            self.hub.unsubscribe(old)
+        # In the table before the first write: a client that is refused in the middle of it must be found there.
+        subscription = self.hub.prepare(connection, stream, view, begin, wish.lag)
+        connection.subscriptions[stream.name] = subscription
+        self.hub.pump(subscription)
+
+    def greet(self, connection: Connection, stream: Stream | None, begun: Resumed) -> None:
+        """The first words to a JSON client."""
+        name = None if stream is None else stream.name
+        cursor = None if stream is None else messages.token(stream.name, begun.positions)
+        streams = [self.describe(s) for s in list(self.monitor.streams.values())[:1000]]
+        hello = messages.hello_message(
+            f"logstream/{__version__}", streams, name, cursor, begun.recovered, begun.reason, self.limits()
+        )
+        _send(connection, hello)
+
+    # -- messages of JSON clients ----------------------------------------------------------------------------------------------
+
+    def _message(self, connection: Connection, opcode: Opcode, payload: bytes) -> None:
+        if connection.format != Format.JSON:
+            return  # the other formats have nothing to say; what they send is not ours
+        try:
+            message = parse_client_message(payload)
+            if isinstance(message, Subscribe):
+                self._subscribe(connection, message)
+            elif isinstance(message, Unsubscribe):
+                self._unsubscribe(connection, message)
+            else:
+                self._set_filter(connection, message)
+        except BadQuery as error:
+            _send(connection, messages.error_message(error.code, error.reason))
+
+    def _subscribe(self, connection: Connection, message: Subscribe) -> None:
+        wish, stream = wish_of(message), self.find_stream(message.stream)
+        if len(connection.subscriptions) >= MAX_SUBSCRIPTIONS:
+            raise BadQuery(CloseCode.LIMIT, f"at most {MAX_SUBSCRIPTIONS} streams on one socket")
+        if self._pending.get(connection, 0) >= MAX_PENDING:
+            raise BadQuery(CloseCode.LIMIT, f"at most {MAX_PENDING} subscribe messages at a time")
+        self._pending[connection] = self._pending.get(connection, 0) + 1
+        task = asyncio.get_running_loop().create_task(self._open_later(connection, stream, wish))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _open_later(self, connection: Connection, stream: Stream, wish: Wish) -> None:
+        try:
+            view = View(Format.JSON, wish.filter)
+            begun = await self.begin_at(stream, wish, view)
+        finally:
+            self._pending[connection] -= 1
+            if not self._pending[connection]:
+                del self._pending[connection]
+        token = messages.token(stream.name, begun.positions)
+        _send(connection, messages.subscribed_message(stream.name, token, begun.recovered, begun.reason))
+        self.open(connection, stream, wish, view, begun.positions)
+
+    def _unsubscribe(self, connection: Connection, message: Unsubscribe) -> None:
+        self.hub.unsubscribe(self._subscription(connection, message.stream))
+        del connection.subscriptions[message.stream]
+        _send(connection, messages.unsubscribed_message(message.stream))
+
+    def _set_filter(self, connection: Connection, message: SetFilter) -> None:
+        old = self._subscription(connection, message.stream)
+        chosen = parse_filter(as_list(message.grep), as_list(message.exclude))
+        stream = self.find_stream(message.stream)
+        wish = Wish(message.stream, filter=chosen, lag=old.lag)
+        self.open(connection, stream, wish, View(Format.JSON, chosen), self.hub.place_of(old))
+
+    @staticmethod
+    def _subscription(connection: Connection, name: str) -> Subscription:
+        found = connection.subscriptions.get(name)
+        if found is None:
+            raise BadQuery(CloseCode.NO_SUCH_STREAM, f"the stream {name[:60]!r} is not subscribed to on this socket")
+        return found
+
+
+def _send(connection: Connection, message: bytes) -> None:
+    if not connection.is_gone:
+        connection.write(encode_frame(Opcode.TEXT, message))
+

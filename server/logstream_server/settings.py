@@ -1,0 +1,205 @@
+"""What `logstream serve` and `logstream tail` can be told, as one frozen value each.
+
+`cli` builds these once, from the environment and the arguments that it is given, and passes them down; nothing else
+reads either. A field's help text is its documentation, with its unit; a cross-check between fields stands in
+`_conflicts`. What is not here: the mechanics of options (`options`), and anything that needs the machine: whether a
+path exists, whether a port is free.
+
+A variable is named like its flag: `--ring-bytes` is LOGSTREAM_RING_BYTES. The chart sets the same names.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv6Address, ip_address
+
+from .errors import Problem, SettingsError
+from .forms import (
+    BASE_PATH,
+    HOST,
+    NAMED_PATH,
+    ORIGIN,
+    NamedPath,
+    one_of,
+    or_off,
+    seconds,
+    show_size,
+    size,
+    text,
+    whole,
+)
+from .options import Collected, argument, arguments, collect, option, repeatable, switch
+
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+class Watch(StrEnum):
+    """How the server learns that a file has grown: AUTO asks the file system's type."""
+
+    AUTO = "auto"
+    NOTIFY = "notify"
+    POLL = "poll"
+
+
+class LogFormat(StrEnum):
+    """How the server writes its own log, on standard error."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The least that the server's own log mentions."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that `serve` can be told. Built directly (in tests), nothing is checked; `from_env` checks all."""
+
+    paths: tuple[NamedPath, ...] = arguments(
+        NAMED_PATH,
+        "LOGSTREAM_PATHS",
+        "files, folders or quoted globs to follow; NAME=PATH gives a stream its name",
+        section="Files",
+    )
+    roots: tuple[str, ...] = repeatable(
+        "--root", text("DIR", "a folder"), "serve nothing outside this folder, not even through a symlink"
+    )
+    ignore: tuple[str, ...] = repeatable(
+        "--ignore", text("GLOB", "a glob such as *.bak"), "leave out what matches, in folders and globs"
+    )
+    watch: Watch = option(
+        "--watch", one_of(Watch), Watch.AUTO, "how to see that a file grew; auto: notify on local file systems only"
+    )
+    poll_interval_s: float = option(
+        "--poll-interval", seconds(0.01, 60), 0.25, "how often to look at a file that is polled"
+    )
+    partial_after_s: float = option(
+        "--partial-after", seconds(0, 3600), 5.0, "send a last line without newline after this silence; 0: never"
+    )
+    rotate_wait_s: float = option(
+        "--rotate-wait", seconds(0, 3600), 5.0, "how long a rotated file is still read after its end"
+    )
+    tail_lines: int = option(
+        "--tail", whole("N", 0, 100_000), 10, "how many last lines a client gets that does not say"
+    )
+
+    host: str = option("--host", HOST, "127.0.0.1", "address to listen on", section="Listening")
+    port: int = option("--port", whole("PORT", 0, 65535), 8080, "port to listen on; 0: any that is free")
+    metrics_port: int | None = option(
+        "--metrics-port", or_off(whole("PORT", 0, 65535)), None, "serve health and metrics there and not on --port"
+    )
+    base_path: str = option("--base-path", BASE_PATH, "", "serve everything below this path, for a shared host name")
+
+    token_files: tuple[str, ...] = repeatable(
+        "--token-file", text("FILE", "a file"), "clients need one of the tokens in these files", section="Access"
+    )
+    allowed_origins: tuple[str, ...] = repeatable(
+        "--allowed-origin", ORIGIN, "also let web pages from this origin in; * for any"
+    )
+    insecure_open: bool = switch("--insecure-open", "serve other machines without a token")
+
+    max_line_bytes: int = option(
+        "--max-line-bytes", size(64, 64 * MIB), 1 * MIB, "a longer line is cut and marked", section="Limits"
+    )
+    ring_bytes: int = option("--ring-bytes", size(4 * KIB, 4 * GIB), 4 * MIB, "memory per stream for its newest lines")
+    max_clients: int = option("--max-clients", whole("N", 1, 1_000_000), 10_000, "connections at one time")
+    max_handshakes: int = option(
+        "--max-handshakes", whole("N", 1, 100_000), 1000, "connections being opened at one time"
+    )
+    ping_interval_s: float = option("--ping-interval", seconds(0.05, 3600), 20.0, "how often to ping a client")
+    ping_timeout_s: float = option(
+        "--ping-timeout", seconds(0.05, 3600), 20.0, "abort a client that neither answers nor reads for this long"
+    )
+    drain_s: float = option(
+        "--drain", seconds(0, 3600), 10.0, "at the end, how long clients are asked to leave before they are cut off"
+    )
+
+    log_format: LogFormat = option(
+        "--log-format", one_of(LogFormat), LogFormat.TEXT, "how it is written", section="The server's own log"
+    )
+    log_level: LogLevel = option("--log-level", one_of(LogLevel), LogLevel.INFO, "the least that it mentions")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
+        """Read the flags in `argv` (after the command), then the variables; SettingsError names all faults."""
+        collected = collect(cls, environ, argv)
+        settings = cls(**collected.values)
+        problems = (*collected.problems, *_conflicts(settings, collected))
+        if problems:
+            raise SettingsError(problems)
+        return settings
+
+    @property
+    def only_this_machine(self) -> bool:
+        """Whether nobody can reach `host` from another machine."""
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is the machine's own, by its form alone; a name is only where it must be (RFC 6761, 6.3)."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        name = host.lower().rstrip(".")
+        return name == "localhost" or name.endswith(".localhost")
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def _conflicts(settings: Settings, given: Collected) -> Iterator[Problem]:
+    """What is wrong with values that are each well written, or with what is missing."""
+    if not settings.paths and not any(problem.name in ("PATH", "LOGSTREAM_PATHS") for problem in given.problems):
+        yield Problem("PATH", None, "give at least one file, folder or glob, or set LOGSTREAM_PATHS")
+    names = Counter(path.name for path in settings.paths if path.name is not None)
+    for name in (name for name, times in names.items() if times > 1):
+        yield Problem("PATH", name, "names more than one path; a stream's name must be its own")
+    if not (settings.only_this_machine or settings.token_files or settings.insecure_open):
+        advice = "other machines can reach this: add --token-file FILE, or --insecure-open to do without a token"
+        yield Problem(given.sources.get("host", "--host"), settings.host, advice)
+    if settings.ring_bytes < settings.max_line_bytes:
+        advice = f"must be at least --max-line-bytes, {show_size(settings.max_line_bytes)}"
+        yield Problem(given.sources.get("ring_bytes", "--ring-bytes"), show_size(settings.ring_bytes), advice)
+    if settings.metrics_port is not None and settings.metrics_port == settings.port != 0:
+        source = given.sources.get("metrics_port", "--metrics-port")
+        yield Problem(source, str(settings.metrics_port), "must differ from --port")
+
+
+@dataclass(frozen=True, slots=True)
+class TailOptions:
+    """Everything that `tail` can be told: only by its arguments, since the variables are the server's."""
+
+    target: str = argument(text("FILE|URL", "a file, or a server's address"), "", "what to follow")
+    lines: int = option("-n, --lines", whole("N", 0, 100_000), 10, "how many last lines to begin with")
+    stream: str | None = option("--stream", text("NAME", "a stream's name"), None, "which of the server's streams")
+    grep: str | None = option("--grep", text("RE", "a pattern"), None, "only lines that match (RE2 syntax)")
+    exclude: str | None = option("--exclude", text("RE", "a pattern"), None, "no lines that match")
+    json: bool = switch("--json", "print the server's JSON messages, one a line")
+    cursor: str | None = option("--cursor", text("CURSOR", "a cursor that a server gave"), None, "go on from there")
+    from_start: bool = switch("--from-start", "begin with the file's first line")
+    no_resume: bool = switch("--no-resume", "end when the connection does")
+    token_file: str | None = option("--token-file", text("FILE", "a file"), None, "the token for the server")
+
+    @classmethod
+    def from_argv(cls, argv: Sequence[str]) -> TailOptions:
+        """Read the arguments; SettingsError names all faults."""
+        collected = collect(cls, {}, argv)
+        problems = list(collected.problems)
+        if "target" not in collected.values and not any(problem.name == "FILE|URL" for problem in problems):
+            problems.append(Problem("FILE|URL", None, "say what to follow"))
+        starts = [collected.sources[name] for name in ("lines", "cursor", "from_start") if name in collected.sources]
+        if len(starts) > 1:
+            problems.append(Problem(" and ".join(starts), None, "each say where to begin; keep one"))
+        if problems:
+            raise SettingsError(tuple(problems))
+        return cls(**collected.values)

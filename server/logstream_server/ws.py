@@ -1,0 +1,106 @@
+"""`/ws`: from the request to a connection that the hub looks after.
+
+Refusals that a browser need not understand come before the accept, with an HTTP status; what is wrong with the query comes
+after it, as a close code and a reason that a person can read.
+"""
+
+from __future__ import annotations
+
+from starlette.responses import PlainTextResponse, Response
+from starlette.websockets import WebSocket
+
+from . import access
+from .connection import Connection
+from .errors import BadQuery, CloseCode
+from .fallback import AsgiConnection
+from .history import Resumed
+from .protocol import EXTENSION, TakeOver
+from .query import SocketQuery, parse_socket_query
+from .service import Service
+from .stream import Stream, StreamStatus
+from .view import Format, View
+
+
+async def socket_endpoint(websocket: WebSocket) -> None:
+    """One WebSocket request."""
+    service: Service = websocket.state.service
+    refusal = _refusal(service, websocket)
+    if refusal is not None:
+        await websocket.send_denial_response(refusal)
+        return
+    service.handshakes += 1
+    try:
+        await _serve(service, websocket)
+    finally:
+        service.handshakes -= 1
+
+
+def _refusal(service: Service, websocket: WebSocket) -> Response | None:
+    """The answer to a request that is not accepted."""
+    denied = access.check(service.settings, service.tokens, websocket)
+    if denied is not None:
+        return denied
+    if service.is_draining:
+        return _busy(503, "the server is shutting down", 1)
+    if len(service.hub.connections) + service.handshakes >= service.settings.max_clients:
+        return _busy(503, f"the server has its {service.settings.max_clients} clients", 5)
+    if service.handshakes >= service.settings.max_handshakes:
+        return _busy(429, "too many clients are connecting at once", 1)
+    return None
+
+
+def _busy(status: int, reason: str, retry_s: int) -> Response:
+    return PlainTextResponse(reason + "\n", status, {"Retry-After": str(retry_s)})
+
+
+async def _serve(service: Service, websocket: WebSocket) -> None:
+    try:
+        query = parse_socket_query(websocket.query_params.multi_items(), websocket.scope["subprotocols"])
+        stream = _stream(service, query)
+    except BadQuery as error:
+        offered = websocket.scope["subprotocols"]
+        await websocket.accept(next((name for name in offered if name.startswith("logstream.")), None))
+        await websocket.close(error.code, error.close_reason)
+        return
+    await websocket.accept(query.subprotocol)
+    take_over: TakeOver | None = websocket.scope.get("extensions", {}).get(EXTENSION)
+    if take_over is None:
+        await _serve_plainly(service, websocket, query, stream)
+        return
+    connection = Connection(service.hub, query.format)
+    service.hub.add(connection)
+    take_over(connection)
+    await _begin(service, connection, query, stream)
+
+
+async def _serve_plainly(
+    service: Service, websocket: WebSocket, query: SocketQuery, stream: Stream | None
+) -> None:
+    connection = AsgiConnection(service.hub, query.format, websocket)
+    service.hub.add(connection)
+    await connection.run(_begin(service, connection, query, stream))
+
+
+def _stream(service: Service, query: SocketQuery) -> Stream | None:
+    """The stream to begin with; None where a JSON client names none, or there is none yet."""
+    name = query.wish.stream
+    if query.format is Format.JSON and (name == "" or (name is None and not service.monitor.streams)):
+        return None
+    stream = service.find_stream(name)
+    if query.format is not Format.JSON and stream.state.status is StreamStatus.UNSUPPORTED:
+        raise BadQuery(CloseCode.UNSUPPORTED_FILE, f"{stream.name}: {stream.state.detail}")
+    return stream
+
+
+async def _begin(service: Service, connection: Connection, query: SocketQuery, stream: Stream | None) -> None:
+    if stream is None:
+        service.greet(connection, None, Resumed(()))
+        return
+    view = View(query.format, query.wish.filter)
+    begun = await service.begin_at(stream, query.wish, view)
+    if query.format is Format.JSON:
+        service.greet(connection, stream, begun)
+    elif begun.recovered is False:
+        connection.finish(CloseCode.GAP, f"the cursor cannot be honoured: {begun.reason}")
+        return
+    service.open(connection, stream, query.wish, view, begun.positions)

@@ -1,0 +1,165 @@
+"""cli: the real program, from its arguments to its exit status."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from logstream_server import __version__
+
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("LOGSTREAM_")}
+
+
+def run(*words: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "logstream_server", *words]
+    return subprocess.run(
+        command, input=stdin, capture_output=True, text=True, timeout=60, check=False, env=CLEAN | environ
+    )
+
+
+def run_python(code: str, *, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    """Start a process that ends through `cli.ended`; `code` defines the `command` that it runs."""
+    program = textwrap.dedent(code) + "\nimport sys\nfrom logstream_server.cli import ended\nsys.exit(ended(command))\n"
+    return subprocess.Popen([sys.executable, "-c", program], stdout=stdout, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_installed_script_is_the_same_program() -> None:
+    script = Path(sys.executable).with_name("logstream")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"logstream {__version__}\n", "")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"]])
+def test_help_is_an_answer_on_standard_output(words: list[str]) -> None:
+    done = run(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: logstream COMMAND")
+    assert "serve" in done.stdout
+    assert "tail" in done.stdout
+
+
+def test_no_command_at_all_gets_the_same_page_as_an_error() -> None:
+    done = run()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == run("--help").stdout
+
+
+@pytest.mark.parametrize(("command", "word"), [("serve", "LOGSTREAM_RING_BYTES"), ("tail", "--from-start")])
+def test_each_command_has_its_help_with_examples(command: str, word: str) -> None:
+    done = run(command, "--no-such-flag", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: logstream {command} ")
+    assert f"  logstream {command} " in done.stdout
+    assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("word", "answer"),
+    [
+        ("sevre", "logstream: no such command: 'sevre'; did you mean serve?"),
+        ("/var/log/x", "logstream: no such command: '/var/log/x'; did you mean logstream serve /var/log/x?"),
+        ("quux", "logstream: no such command: 'quux'"),
+    ],
+)
+def test_an_unknown_command_is_answered_with_what_was_probably_meant(word: str, answer: str) -> None:
+    done = run(word)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.split("\n")[0] == answer
+
+
+def test_bad_settings_are_all_listed_and_nothing_starts() -> None:
+    done = run("serve", "--port=x", "--tial=1", LOGSTREAM_WATCH="never")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.split("\n") == [
+        "--tial: no such option; did you mean --tail?",
+        "LOGSTREAM_WATCH 'never': must be one of auto, notify, poll",
+        "--port 'x': must be a whole number from 0 to 65535",
+        "PATH: give at least one file, folder or glob, or set LOGSTREAM_PATHS",
+        "logstream: nothing was started; --help lists what is allowed",
+        "",
+    ]
+
+
+def test_a_misspelt_variable_is_remarked_on() -> None:
+    done = run("serve", LOGSTREAM_POLL_INTERVALL="1")
+    assert "logstream: LOGSTREAM_POLL_INTERVALL is not read; did you mean LOGSTREAM_POLL_INTERVAL?\n" in done.stderr
+
+
+def test_tail_has_the_same_manners() -> None:
+    done = run("tail")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("FILE|URL: say what to follow\n")
+
+
+def test_a_value_with_odd_bytes_is_shown_and_not_choked_on() -> None:
+    command = [os.fsencode(sys.executable), b"-m", b"logstream_server", b"tail", b"a", b"b\xff\x1b[2J"]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.split(b"\n")[0] == rb"argument 'b\udcff\x1b[2J': is one too many"
+
+
+def test_an_error_of_ours_is_one_sentence() -> None:
+    process = run_python(
+        """
+        from logstream_server.errors import CannotListen
+        def command():
+            raise CannotListen("127.0.0.1", 80, "Address already in use")
+        """
+    )
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    assert err == "logstream: cannot listen on 127.0.0.1 port 80: Address already in use\n"
+
+
+def test_a_mistake_of_ours_shows_where_it_is() -> None:
+    process = run_python("def command(): return {}['x']")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" in err
+
+
+def test_ctrl_c_ends_it_quietly() -> None:
+    process = run_python(
+        """
+        import signal
+        def command():
+            print("ready", flush=True)
+            while True:
+                signal.pause()
+        """
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "")
+
+
+@pytest.mark.parametrize("print_how", ["print('x' * 10)", "print('x' * 1_000_000, flush=True)"])
+def test_a_closed_pipe_ends_it_quietly(print_how: str) -> None:
+    """Whether the failure shows while writing, or only as the rest is flushed."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = run_python(f"def command():\n    {print_how}\n    return 0", stdout=writer)
+    os.close(writer)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (141, "")
+
+
+def test_a_full_disk_is_said_in_one_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        process = run_python("def command():\n    print('x')\n    return 0", stdout=full.fileno())
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (1, "logstream: [Errno 28] No space left on device\n")
+
+
+def test_a_standard_output_that_was_closed_from_the_start_is_no_error() -> None:
+    shell = ["sh", "-c", f"exec {sys.executable} -m logstream_server --version >&-"]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
