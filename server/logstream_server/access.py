@@ -47,7 +47,10 @@ def origin_allowed(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
     default = {"http": 80, "https": 443, "ws": 80, "wss": 443}.get(parts.scheme)
     if parts.hostname is None or default is None:
         return False
-    return _host(host) in ((parts.hostname, port or default), (parts.hostname, None if port in (None, default) else port))
+    return _host(host) in (
+        (parts.hostname, port or default),
+        (parts.hostname, None if port in (None, default) else port),
+    )
 
 
 def _host(header: str) -> tuple[str | None, int | None]:

@@ -3,16 +3,23 @@
 A reader is its positions: for each generation, everything before an offset. The ring knows the positions at both of its ends.
 So what is missing is a subtraction, exact to the byte, and no line is told twice or not at all when a reader passes from the
 file to the ring, or from the ring to the live view. Pure.
+
+Generations begin in the order of their ids, and positions list all that were not over. So one that is older than the newest
+listed, and is not listed itself, was read to its end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from .cursor import Generation, Position, Positions
 from .framing import Flag
 from .ring import Entry, advance
+
+
+_NONE: Final = -(1 << 62)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +37,10 @@ def same_place(a: Positions, b: Positions) -> bool:
     return len(a) == len(b) and all(
         x.generation is y.generation and x.offset == y.offset for x, y in zip(a, b, strict=True)
     )
+
+
+def _newest(positions: Positions) -> int:
+    return max((p.generation.id for p in positions), default=_NONE)
 
 
 def is_ahead(a: Positions, b: Positions) -> bool:
@@ -56,19 +67,20 @@ def next_leg(positions: Positions, base_seq: int, base: Positions) -> Leg | None
             until = generation.end
         if until is not None and position.offset < until:
             return Leg(position, until)
-    known = {p.generation for p in positions}
+    newest = _newest(positions)
     for position in base:
         generation = position.generation
-        if generation not in known and position.offset > generation.begin:
+        if generation.id > newest and position.offset > generation.begin:
             return Leg(Position(generation, generation.begin), position.offset)
     return None
 
 
 def settle(positions: Positions, base_seq: int, base: Positions) -> Positions:
-    """`positions` without the generations that are over, and with those that the ring's base has begun."""
-    kept = [p for p in positions if not _ended_before(p.generation, base_seq)]
-    known = {p.generation for p in kept}
-    return (*kept, *(p for p in base if p.generation not in known))
+    """`positions` without the generations that are over, and with those that the ring's base has begun. The newest stays in
+    any case: what it says about older ones."""
+    newest = _newest(positions)
+    kept = [p for p in positions if p.generation.id == newest or not _ended_before(p.generation, base_seq)]
+    return (*kept, *(p for p in base if p.generation.id > newest))
 
 
 def _ended_before(generation: Generation, seq: int) -> bool:
@@ -90,7 +102,8 @@ def first_needed(newest_first: Iterable[Entry], positions: Positions, head_seq: 
     """
     offsets = {p.generation: p.offset for p in positions}
     at_head = {p.generation for p in head if offsets.get(p.generation) == p.offset}
-    behind = ({p.generation for p in head} | set(offsets)) - at_head
+    newest = _newest(positions)
+    behind = ({p.generation for p in head if p.generation.id > newest} | set(offsets)) - at_head
     seq = head_seq
     for entry in newest_first:
         if not behind:
@@ -111,12 +124,14 @@ def undelivered(entries: Sequence[Entry], positions: Positions) -> list[Entry]:
     """Those of the ring's `entries`, in order, that a reader at `positions` does not have; the first of each generation cut
     to what is missing. Events that lie between delivered lines are left out."""
     offsets = {p.generation: p.offset for p in positions}
+    newest = _newest(positions)
     out: list[Entry] = []
     for entry in entries:
         generation = entry.generation
         at = None if generation is None else offsets.get(generation)
-        if at is None or generation is None:
-            out.append(entry)
+        if generation is None or at is None:
+            if generation is None or generation.id > newest:
+                out.append(entry)
             continue
         if entry.end < at or (entry.end == at and entry.end > entry.start):
             continue

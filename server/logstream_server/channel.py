@@ -124,9 +124,7 @@ class Channel:
         return self._add(encoded, self.next_seq + count, entries[count - 1].total)
 
     def _add(self, encoded: Encoded, next_seq: int, total: int) -> Batch:
-        batch = Batch(
-            self.next_seq, next_seq, encoded.frames, self.positions, encoded.end, encoded.lines, encoded.gap
-        )
+        batch = Batch(self.next_seq, next_seq, encoded.frames, self.positions, encoded.end, encoded.lines, encoded.gap)
         self.next_seq, self.positions, self.total = next_seq, encoded.end, total
         self.window[batch.seq] = batch
         self._window_bytes += len(batch.frames)

@@ -421,7 +421,9 @@ class LogStreamClient:
             raise CannotFollow(self.url, closed.sent.code, closed.sent.reason or "unreadable") from closed
         if asyncio.get_running_loop().time() - self._connected_at > 2 * self._patience.longest_s:
             self._attempts = 0  # it held for a while: no failure of connecting
-        self._lost(reason or ("closed by the server" if code else str(closed)), code)
+        unanswered = closed.sent is not None and "ping" in closed.sent.reason
+        broke = "no answer to a ping" if unanswered else "closed by the server" if code else "the connection broke"
+        self._lost(reason or broke, code)
 
     def _refused(self, refusal: InvalidStatus) -> None:
         """The server answered with an HTTP status in place of a socket."""

@@ -80,4 +80,3 @@ def _is_ignored(path: str, base: str, ignore: tuple[str, ...]) -> bool:
         or glob.globmatch(path, ignore, flags=flags)
         or glob.globmatch(os.path.basename(path), ignore, flags=flags)
     )
-

@@ -195,11 +195,13 @@ class LogFile:
         with self._open() as descriptor:
             return _file_stat(os.fstat(descriptor))
 
-    def read(self, offset: int, count: int, marker: bytes = b"", seen: FileStat | None = None) -> Read:
-        """At most `count` bytes from `offset`, and whether `marker` still stands before it. Raises OSError, NotALog.
+    def read(
+        self, offset: int, count: int, marker: bytes = b"", seen: FileStat | None = None, head: bytes = b""
+    ) -> Read:
+        """At most `count` bytes from `offset`, and whether `marker` still stands before it, and `head` at the start.
 
-        The marker is checked after the data was read: a truncation before that shows in it, a later one does not matter.
-        `seen`: an earlier stat; where nothing changed since, nothing is read.
+        They are checked after the data was read: a truncation before that shows in them, a later one does not matter.
+        `seen`: an earlier stat; where nothing changed since, nothing is read. Raises OSError, NotALog.
         """
         with self._open() as descriptor:
             stat = _file_stat(os.fstat(descriptor))
@@ -208,6 +210,7 @@ class LogFile:
             wanted = min(count, stat.size - offset)
             data = os.pread(descriptor, wanted, offset) if wanted else b""
             intact = not marker or os.pread(descriptor, len(marker), offset - len(marker)) == marker
+            intact = intact and (not head or os.pread(descriptor, len(head), 0) == head)
             return Read(data, stat, intact)
 
     def next_data(self, offset: int) -> int:

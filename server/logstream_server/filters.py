@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import re2
 
-from logstream_server.errors import BadQuery, CloseCode
+from .errors import BadQuery, CloseCode
 
 MAX_PATTERNS: Final = 8
 """Patterns in each of `grep` and `exclude`: a hand-written query has one or two."""

@@ -8,6 +8,7 @@ more to read asks to run again at once, behind the other streams.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -71,6 +72,7 @@ class Follower:
     _current: Reading | None = None
     _draining: list[Reading] = field(default_factory=list)
     _neighbours: set[follow.Identity] = field(default_factory=set)
+    _folder_mtime_ns: int | None = None
     _missing: bool = False
     _trouble: str | None = None
     _was_stuck: bool = False
@@ -114,9 +116,7 @@ class Follower:
 
     def is_idle(self, seconds: float) -> bool:
         """Whether nothing has been there to read for so long."""
-        return not self._draining and (
-            self._current is None or time.monotonic() - self._current.grew_at > seconds
-        )
+        return not self._draining and (self._current is None or time.monotonic() - self._current.grew_at > seconds)
 
     # -- one step ---------------------------------------------------------------------------------------------------------
 
@@ -164,12 +164,15 @@ class Follower:
         if reading.unsupported:
             reading.seen = reading.file.stat()
             return False
-        read = reading.file.read(framer.offset, STEP_BYTES, framer.tail, reading.seen)
+        head = reading.generation.head[: framer.offset]
+        read = reading.file.read(framer.offset, STEP_BYTES, framer.tail, reading.seen, head)
         moved = reading.seen is not None and reading.seen.identity != read.stat.identity
         verdict = follow.judge_content(framer.offset, read.stat.size, read.intact)
         rest = None
         if verdict is follow.Content.SAME and moved and framer.offset < follow.RESAVE_BYTES:
-            rest = self._rescue(reading)  # so few equal bytes prove nothing when the old file is there under another name
+            rest = self._rescue(
+                reading
+            )  # so few equal bytes prove nothing when the old file is there under another name
         if rest is not None or verdict is not follow.Content.SAME:
             self._content_changed(reading, read, verdict, rest, moved, now)
             return True
@@ -177,13 +180,17 @@ class Follower:
         if not read.data:
             return False
         reading.grew_at = now
+        if framer.offset == 0 and reading is self._current and not reading.generation.head:
+            if self._take_missed([reading], now, unread=read.data[:HEAD_BYTES]):
+                self._renew(reading)
+                return True
         self._take(reading, read.data)
         return framer.offset < read.stat.size
 
     def _take(self, reading: Reading, data: bytes) -> None:
         framer, generation = reading.framer, reading.generation
         at = framer.offset
-        if len(generation.head) < HEAD_BYTES and at <= len(generation.head) < at + len(data):
+        if at < HEAD_BYTES and at <= len(generation.head):
             generation.head = (generation.head[:at] + data)[:HEAD_BYTES]
             if self._is_unsupported(reading):
                 return
@@ -205,9 +212,7 @@ class Follower:
     def _append(self, reading: Reading, segments: list[Segment]) -> None:
         ring, counters = self.stream.ring, self.stream.counters
         for segment in segments:
-            ring.append(
-                reading.generation, segment.start, segment.end, segment.data, segment.marker, segment.flags
-            )
+            ring.append(reading.generation, segment.start, segment.end, segment.data, segment.marker, segment.flags)
             if segment.flags & Flag.CUT:
                 counters.cut_lines += 1
             counters.lines += segment.data.count(b"\n") if not segment.flags else int(not segment.flags & Flag.HOLE)
@@ -255,6 +260,7 @@ class Follower:
             reading.file, reading.seen, reading.is_copy = rest, None, not moved
             if is_current:
                 self._to_draining(reading, now)
+                self._take_missed([], now)
                 self._open(now, EventKind.ROTATED if moved else EventKind.TRUNCATED)
         elif is_current:
             detail = "another file has taken its place" if moved else "the file was truncated"
@@ -262,11 +268,10 @@ class Follower:
         else:
             self._retire(reading, now, lost=None if _was_read(reading) else "it was rewritten before it was read")
 
-    def _restart(
-        self, reading: Reading, now: float, *, offset: int, before: bytes, head: bytes, detail: str
-    ) -> None:
+    def _restart(self, reading: Reading, now: float, *, offset: int, before: bytes, head: bytes, detail: str) -> None:
         """The same path begins a new generation at `offset`; what was held of the old one goes out first."""
         self._append(reading, reading.framer.finish())
+        self._take_missed([reading], now)
         old = reading.generation
         old.end = reading.framer.start
         stat = reading.file.stat()
@@ -289,9 +294,7 @@ class Follower:
         keep_open = reading.file.keeps_open
         since = seen.mtime_ns if seen else None
         found = find_content(self.stream.path, self.stream.roots, mark, keep_open=keep_open, since_ns=since)
-        if found is not None and any(
-            found.identity == r.file.identity for r in self._draining if r is not reading
-        ):
+        if found is not None and any(found.identity == r.file.identity for r in self._draining if r is not reading):
             found.release()
             return None
         return found
@@ -312,8 +315,18 @@ class Follower:
         if verdict is follow.Path.SAME:
             if was_missing:
                 self._recovered("the file is back")
-            return False
+            if current.framer.offset or not self._neighbours_changed() or not self._take_missed([current], now):
+                return False
+            self._renew(current)
+            return True
         return self._path_replaced(current, EventKind.APPEARED if was_missing else EventKind.ROTATED, now)
+
+    def _neighbours_changed(self) -> bool:
+        """Whether the folder has other names than at the last look. An empty file shows nothing of a copytruncate that
+        came between two looks, but the copy beside it does."""
+        folder = stat_path(os.path.dirname(self.stream.path) or ".")
+        before, self._folder_mtime_ns = self._folder_mtime_ns, folder.mtime_ns if folder else None
+        return before != self._folder_mtime_ns
 
     def _path_missing(self, current: Reading, now: float) -> None:
         if not self._missing:
@@ -341,12 +354,8 @@ class Follower:
             current.file, current.seen = file, None
             self.watch.follow(file)
             return True
-        missed = self._missed_files(current, file)
         self._to_draining(current, now)
-        for sibling in missed:
-            self._begin(sibling, now, kind=EventKind.ROTATED)
-            if self._current is not None:
-                self._to_draining(self._current, now)
+        self._take_missed([], now)
         self.stream.counters.rotations += 1
         self._begin(file, now, kind=kind)
         return True
@@ -367,13 +376,20 @@ class Follower:
         same_head = file.read(0, len(current.generation.head)).data == current.generation.head
         return read.stat.size >= framer.offset and read.intact and same_head
 
-    def _missed_files(self, current: Reading, newest: LogFile) -> list[LogFile]:
-        """Files that came and were rotated away between two looks, oldest first: nobody has read them."""
-        known = {r.file.identity for r in self._draining} | self._neighbours | {current.file.identity, newest.identity}
-        heads = [r.generation.head for r in (*self._draining, current) if r.generation.head]
-        files = []
-        for sibling in reversed(list_siblings(self.stream.path, rotated_only=True)):
-            if sibling.stat.identity in known or not sibling.stat.size:
+    def _take_missed(self, readings: list[Reading], now: float, unread: bytes = b"") -> bool:
+        """Files that came and went between two looks are read, too, before what is at the path now. True: there are some.
+
+        They are the rotated names that were not there before, and are not copies of what `readings` hold or, in the file
+        that begins with `unread`, are about to.
+        """
+        known = {r.file.identity for r in (*self._draining, *readings)} | self._neighbours
+        heads = [r.generation.head for r in (*self._draining, *readings) if r.generation.head]
+        heads += [unread] if unread else []
+        siblings = list_siblings(self.stream.path, rotated_only=True)
+        self._neighbours = {s.stat.identity for s in siblings}
+        found = False
+        for sibling in reversed(siblings):
+            if sibling.stat.identity in known:
                 continue
             file = open_sibling(sibling, self.stream.roots, keep_open=self.watch.keeps_open)
             if file is None:
@@ -381,8 +397,28 @@ class Follower:
             if any(file.read(0, len(head)).data == head for head in heads):  # a copy of what we have
                 file.release()
             else:
-                files.append(file)
-        return files
+                self._draining.append(self._new_reading(file, now, EventKind.ROTATED))
+                self._draining[-1].replaced_at = now
+                found = True
+        return found
+
+    def _renew(self, reading: Reading) -> None:
+        """The current file, of which nothing was read, comes after files that began later: generations are in order."""
+        old, file = reading.generation, reading.file
+        old.end = 0
+        reading.generation = self._new_generation(file, file.stat(), begin=0, head=b"")
+        if file.acquire():
+            self.stream.keep(reading.generation, file)
+        self.stream.forget(old)
+        self.stream.ring.append(reading.generation, 0, 0, retires=old)
+
+    def _new_reading(self, file: LogFile, now: float, kind: EventKind) -> Reading:
+        """A generation that is read from its first byte."""
+        stat = file.stat()
+        generation = self._new_generation(file, stat, begin=0, head=b"")
+        self.stream.keep(generation, file)
+        self._event(kind, _SENTENCES[kind], generation)
+        return Reading(generation, file, LineFramer(self.options.max_line_bytes), now)
 
     # -- beginning and ending a generation -------------------------------------------------------------------------------------------
 
@@ -418,7 +454,8 @@ class Follower:
         reading = Reading(generation, file, framer, now, seen=None)
         self._current, first, self._first = reading, self._first, False
         trouble, self._trouble = self._trouble, None
-        self._neighbours = {s.stat.identity for s in list_siblings(self.stream.path, rotated_only=True)}
+        if first:
+            self._neighbours = {s.stat.identity for s in list_siblings(self.stream.path, rotated_only=True)}
         if self._is_unsupported(reading):
             return
         self.stream.state = replace(self.stream.state, status=StreamStatus.FOLLOWING, detail="")

@@ -13,7 +13,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from logstream_server.errors import LogstreamError, cut_close_reason
+from .errors import LogstreamError, cut_close_reason
 
 MAX_CONTROL_PAYLOAD: Final = 125
 """Bytes in the payload of a close, ping or pong frame (5.5)."""

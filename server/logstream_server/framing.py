@@ -71,7 +71,17 @@ class LineFramer:
     reader who got every segment so far. Memory is bounded by `max_line_bytes`, whatever is fed.
     """
 
-    __slots__ = ("_before", "_continued", "_held", "_held_bytes", "_in_hole", "_tail", "max_line_bytes", "offset", "start")
+    __slots__ = (
+        "_before",
+        "_continued",
+        "_held",
+        "_held_bytes",
+        "_in_hole",
+        "_tail",
+        "max_line_bytes",
+        "offset",
+        "start",
+    )
 
     def __init__(self, max_line_bytes: int, offset: int = 0, before: bytes = b"") -> None:
         self.max_line_bytes = max_line_bytes

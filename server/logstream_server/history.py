@@ -5,6 +5,7 @@ Runs on the scheduler's threads. Costs are bounded by what is asked for, not by 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Final
@@ -17,6 +18,8 @@ from .framing import MARKER_BYTES, Flag, LineFramer
 from .ring import Entry
 from .siblings import find_content, holds, list_siblings, open_sibling
 from .stream import Stream
+
+log = logging.getLogger(__name__)
 
 BLOCK_BYTES: Final = 1 << 16
 MAX_BLOCK_BYTES: Final = 1 << 20
@@ -55,18 +58,33 @@ def read_leg(stream: Stream, leg: Leg, max_bytes: int, max_line_bytes: int, *, r
 
     `raw`: bytes as they are, lines not looked at.
     """
-    position = leg.position
+    position, left = leg.position, leg.until - leg.position.offset
     file = stream.file_of(position.generation)
-    if file is None:  # closed meanwhile; it may still be there under another name
-        file = find_content(stream.path, stream.roots, Mark.of(position), keep_open=True)
+    if file is not None:
+        try:
+            return _read_leg(file, leg, max_bytes, max_line_bytes, raw)
+        except (OSError, NotALog, Lost):
+            log.debug("%s: %r does not hold the rest any more", stream.name, file.path)
+        finally:
+            file.release()
+    # It was rotated away, or truncated after a copy was made: the content may be there under another name.
+    file = find_content(stream.path, stream.roots, _proof(position), keep_open=True)
     if file is None:
-        raise Lost("the file was rotated away and is gone", leg.until - position.offset)
+        raise Lost("the file was truncated or deleted before this was read", left)
     try:
         return _read_leg(file, leg, max_bytes, max_line_bytes, raw)
     except (OSError, NotALog) as error:
-        raise Lost(f"the file cannot be read: {error}", leg.until - position.offset) from error
+        raise Lost(f"the file cannot be read: {error}", left) from error
     finally:
         file.release()
+
+
+def _proof(position: Position) -> Mark:
+    """A mark that a file with the content of the position's generation matches, as strong as can be."""
+    head = position.generation.head
+    if position.offset < len(head):
+        position = Position(position.generation, len(head), head[-MARKER_BYTES:])
+    return Mark.of(position)
 
 
 def _read_leg(file: LogFile, leg: Leg, max_bytes: int, max_line_bytes: int, raw: bool) -> list[Entry]:
@@ -75,6 +93,9 @@ def _read_leg(file: LogFile, leg: Leg, max_bytes: int, max_line_bytes: int, raw:
     if not before and position.offset:
         size = min(position.offset, MARKER_BYTES)
         before = file.read(position.offset - size, size).data
+    head = position.generation.head
+    if position.offset < HEAD_BYTES and file.read(0, len(head)).data != head:
+        raise Lost("the file begins with something else by now", leg.until - position.offset)
     framer = LineFramer(max_line_bytes, position.offset, before)
     out: list[Entry] = []
     while not out and framer.offset < leg.until:
@@ -113,9 +134,7 @@ def tail_start(stream: Stream, lines: int, chosen: LineFilter, end: Positions) -
     if file is None:
         return end
     try:
-        offset = (
-            _filtered_start(file, last.offset, wanted, chosen) if chosen else find_lines(file, last.offset, wanted)
-        )
+        offset = _filtered_start(file, last.offset, wanted, chosen) if chosen else find_lines(file, last.offset, wanted)
         offset = max(offset, last.generation.begin)
         size = min(offset, MARKER_BYTES)
         marker = file.read(offset - size, size).data if size else b""
@@ -309,8 +328,10 @@ def _add_missed(stream: Stream, positions: list[Position], head: Positions) -> l
     for sibling in reversed(newer):
         opened = open_sibling(sibling, stream.roots, keep_open=True) if sibling.stat.size else None
         generation = _adopt(stream, opened) if opened is not None else None
-        if generation is not None and generation.retired_seq is not None and all(
-            generation is not p.generation for p in out
+        if (
+            generation is not None
+            and generation.retired_seq is not None
+            and all(generation is not p.generation for p in out)
         ):
             out.append(Position(generation, generation.begin))
     return out

@@ -476,9 +476,7 @@ class Hub:
         """The bytes are gone: say so, and go on behind them."""
         self._count_gap("lost", error.lost_bytes)
         channel = subscription.channel
-        subscription.positions = catchup.moved(
-            subscription.positions, Position(leg.position.generation, leg.until)
-        )
+        subscription.positions = catchup.moved(subscription.positions, Position(leg.position.generation, leg.until))
         if channel.view.format is not Format.JSON:
             subscription.sink.finish(CloseCode.GAP, error.reason)
             return
@@ -589,5 +587,3 @@ def _distance(behind: Positions, ahead: Positions) -> int | None:
             return None
         total += max(0, generation.end - offset)
     return total
-
-

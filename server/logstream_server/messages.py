@@ -139,9 +139,7 @@ def hello_message(
 
 def subscribed_message(stream: str, cursor: str, recovered: bool | None, reason: str | None) -> bytes:
     """The answer to `subscribe`; lines follow it."""
-    return _encode(
-        {"type": "subscribed", "stream": stream, "cursor": cursor, "recovered": recovered, "reason": reason}
-    )
+    return _encode({"type": "subscribed", "stream": stream, "cursor": cursor, "recovered": recovered, "reason": reason})
 
 
 def unsubscribed_message(stream: str) -> bytes:

@@ -22,8 +22,11 @@ E = TypeVar("E", bound=StrEnum)
 
 MAX_TAIL: Final = 1_000_000
 """The most lines that `tail` may ask for; for more there is `from=start`."""
+MAX_LIMIT: Final = 1_000_000
+"""The most lines that `limit` may ask for; an answer is bounded in bytes as well."""
 _REPEATABLE: Final = frozenset({"grep", "exclude"})
 _KNOWN: Final = frozenset({"stream", "tail", "cursor", "from", "grep", "exclude", "format", "lag", "access_token"})
+_LINES_KNOWN: Final = frozenset({"tail", "cursor", "from", "limit", "grep", "exclude", "access_token"})
 _SUBPROTOCOLS: Final = {JSON_PROTOCOL: Format.JSON, RAW_PROTOCOL: Format.RAW}
 
 
@@ -49,6 +52,14 @@ class SocketQuery:
     subprotocol: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class LinesQuery:
+    """A request for lines over HTTP: where they begin, and how many at most; `limit` None: the server's choice."""
+
+    wish: Wish
+    limit: int | None
+
+
 def collect(pairs: Iterable[tuple[str, str]], known: frozenset[str] = _KNOWN) -> dict[str, list[str]]:
     """Query parameters by name. Raises BadQuery for an unknown or repeated one."""
     values: dict[str, list[str]] = {}
@@ -56,7 +67,7 @@ def collect(pairs: Iterable[tuple[str, str]], known: frozenset[str] = _KNOWN) ->
         if name.startswith("_"):
             continue
         if name not in known:
-            raise _bad(f"unknown parameter {name!r}; there are {', '.join(sorted(known - {'access_token'}))}")
+            raise _bad(f"unknown parameter {name[:40]!r}; there are {', '.join(sorted(known - {'access_token'})) or 'none'}")
         if name in values and name not in _REPEATABLE:
             raise _bad(f"{name} is given twice")
         values.setdefault(name, []).append(value)
@@ -77,6 +88,18 @@ def parse_socket_query(pairs: Iterable[tuple[str, str]], offered: Sequence[str])
     if wish.lag is Lag.SKIP and chosen is not Format.JSON:
         raise _bad("lag=skip needs format=json: the other formats cannot say that lines were left out")
     return SocketQuery(wish, chosen, subprotocol)
+
+
+def parse_lines_query(pairs: Iterable[tuple[str, str]]) -> LinesQuery:
+    """`pairs`: decoded query parameters of a request for lines. Raises BadQuery."""
+    values = collect(pairs, _LINES_KNOWN)
+    limit = values.pop("limit", None)
+    return LinesQuery(parse_wish(values), None if limit is None else parse_count("limit", limit[0], MAX_LIMIT))
+
+
+def refuse_parameters(pairs: Iterable[tuple[str, str]]) -> None:
+    """For requests that take none but a token. Raises BadQuery."""
+    collect(pairs, frozenset({"access_token"}))
 
 
 def parse_wish(values: dict[str, list[str]]) -> Wish:

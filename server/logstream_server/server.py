@@ -108,5 +108,3 @@ def run(settings: Settings) -> int:
     with contextlib.closing(sock):
         server.run(sockets=[sock])
     return 0
-
-

@@ -41,9 +41,7 @@ def build_monitor(settings: Settings) -> LogMonitor:
         partial_after_s=settings.partial_after_s,
         rotate_wait_s=settings.rotate_wait_s,
     )
-    return LogMonitor(
-        sources, options, watch=settings.watch, ring_bytes=settings.ring_bytes, ignore=settings.ignore
-    )
+    return LogMonitor(sources, options, watch=settings.watch, ring_bytes=settings.ring_bytes, ignore=settings.ignore)
 
 
 @dataclass(eq=False)
@@ -231,4 +229,3 @@ class Service:
 def _send(connection: Connection, message: bytes) -> None:
     if not connection.is_gone:
         connection.write(encode_frame(Opcode.TEXT, message))
-

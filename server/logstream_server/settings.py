@@ -36,6 +36,8 @@ from .options import Collected, argument, arguments, collect, option, repeatable
 KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
+MAX_TAIL_LINES = 1_000_000
+"""The most last lines that anyone may ask for: a reader that wants more begins at the start."""
 
 
 class Watch(StrEnum):
@@ -91,7 +93,7 @@ class Settings:
         "--rotate-wait", seconds(0, 3600), 5.0, "how long a rotated file is still read after its end"
     )
     tail_lines: int = option(
-        "--tail", whole("N", 0, 100_000), 10, "how many last lines a client gets that does not say"
+        "--tail", whole("N", 0, MAX_TAIL_LINES), 10, "how many last lines a client gets that does not say"
     )
 
     host: str = option("--host", HOST, "127.0.0.1", "address to listen on", section="Listening")
@@ -180,7 +182,7 @@ class TailOptions:
     """Everything that `tail` can be told: only by its arguments, since the variables are the server's."""
 
     target: str = argument(text("FILE|URL", "a file, or a server's address"), "", "what to follow")
-    lines: int = option("-n, --lines", whole("N", 0, 100_000), 10, "how many last lines to begin with")
+    lines: int = option("-n, --lines", whole("N", 0, MAX_TAIL_LINES), 10, "how many last lines to begin with")
     stream: str | None = option("--stream", text("NAME", "a stream's name"), None, "which of the server's streams")
     grep: str | None = option("--grep", text("RE", "a pattern"), None, "only lines that match (RE2 syntax)")
     exclude: str | None = option("--exclude", text("RE", "a pattern"), None, "no lines that match")

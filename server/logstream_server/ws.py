@@ -73,9 +73,7 @@ async def _serve(service: Service, websocket: WebSocket) -> None:
     await _begin(service, connection, query, stream)
 
 
-async def _serve_plainly(
-    service: Service, websocket: WebSocket, query: SocketQuery, stream: Stream | None
-) -> None:
+async def _serve_plainly(service: Service, websocket: WebSocket, query: SocketQuery, stream: Stream | None) -> None:
     connection = AsgiConnection(service.hub, query.format, websocket)
     service.hub.add(connection)
     await connection.run(_begin(service, connection, query, stream))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import httpx
 import pytest
 
 from logstream_server import __version__
@@ -163,3 +166,28 @@ def test_a_standard_output_that_was_closed_from_the_start_is_no_error() -> None:
     shell = ["sh", "-c", f"exec {sys.executable} -m logstream_server --version >&-"]
     done = subprocess.run(shell, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_serve_prints_its_address_alone_and_ends_quietly_on_ctrl_c(tmp_path: Path) -> None:
+    """The system picks the port, so the address that is printed is the only way to know it."""
+    command = [sys.executable, "-m", "logstream_server", "serve", "--port=0", str(tmp_path / "app.log")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=CLEAN) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            assert re.fullmatch(r"http://127\.0\.0\.1:[1-9][0-9]*/", address)
+            httpx.get(address, timeout=60)  # it listens before it prints, and serves once this is answered
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+
+
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("serve", f"--port={port}", str(tmp_path / "app.log"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"logstream: cannot listen on 127.0.0.1 port {port}: Address already in use\n"

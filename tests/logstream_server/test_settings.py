@@ -96,7 +96,7 @@ def test_all_problems_are_reported_at_once() -> None:
     assert faults("--prot", "80", "--tail=-1", "--host=::", LOGSTREAM_WATCH="sometimes") == [
         "--prot: no such option; did you mean --port?",
         "LOGSTREAM_WATCH 'sometimes': must be one of auto, notify, poll",
-        "--tail '-1': must be a whole number from 0 to 100000",
+        "--tail '-1': must be a whole number from 0 to 1000000",
         "--host '::': other machines can reach this: add --token-file FILE, or --insecure-open to do without a token",
     ]
 

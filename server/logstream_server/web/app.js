@@ -6,7 +6,7 @@
 "use strict";
 
 const MAX_LINES = 5000; // kept in the page; the file has the rest
-const MAX_SHOWN = 10000; // characters of one line
+const MAX_SHOWN = 4000; // characters of one line
 const FIRST_LINES = 500; // asked for at the start
 const FIRST_RETRY_MS = 200;
 const LONGEST_RETRY_MS = 5000;
@@ -33,12 +33,13 @@ const log = {
   timer: 0,
   pauseMs: 30,
 
-  lines(texts, partial, continued) {
-    texts.forEach((text, index) => {
+  lines({ lines, partial, continued, cut }) {
+    const fullBytes = new Map(cut || []); // of the lines that the server cut, by index
+    lines.forEach((text, index) => {
       if (index === 0 && continued && this.unfinished) this.extend(text);
-      else this.add({ text, kind: "line", node: null });
+      else this.add({ text, kind: "line", node: null, bytes: fullBytes.get(index) });
     });
-    if (texts.length) this.unfinished = partial ? this.last : null;
+    if (lines.length) this.unfinished = partial ? this.last : null;
     this.schedule();
   },
 
@@ -103,19 +104,21 @@ const log = {
     this.draw();
   },
 
-  clear() {
+  clear(words) {
     Object.assign(this, { queue: [], skipped: 0, unfinished: null, following: true });
     view.newest.hidden = true;
     view.log.replaceChildren();
+    view.empty.textContent = words;
     view.empty.hidden = false;
   },
 };
 
 function fill(row) {
   const plain = row.text.replace(/\x1b\[[0-?]*[ -/]*[@-~]/g, ""); // colours for terminals
-  const text = plain.length > MAX_SHOWN ? `${plain.slice(0, MAX_SHOWN)} … ${plural(plain.length - MAX_SHOWN, "more character")}` : plain;
+  let rest = plain.length > MAX_SHOWN ? ` … and ${plural(plain.length - MAX_SHOWN, "more character")}` : "";
+  if (row.bytes) rest = ` … cut, ${plural(row.bytes, "byte")} in all`;
   row.node.className = row.kind === "line" ? `line ${severity(plain)}` : `note ${row.kind}`;
-  row.node.textContent = text;
+  row.node.textContent = plain.slice(0, MAX_SHOWN) + rest;
 }
 
 function severity(text) {
@@ -132,15 +135,16 @@ const feed = {
   filter: address.get("grep") || "",
   cursor: "",
   attempts: 0,
-  timer: 0,
+  timer: 0, // of the next try; -1 while that asks whether the server is there
   bye: null,
+  fresh: true,
 
   start() {
     this.stop();
     this.cursor = "";
     this.attempts = 0;
-    log.clear();
-    problem("");
+    this.fresh = true; // the old lines stay until the new view is there, or while a filter is half typed
+    state("connecting", "Connecting");
     this.connect();
   },
 
@@ -181,8 +185,7 @@ const feed = {
       case "hello": this.greeted(message); break;
       case "lines":
         if (message.lines.length) this.attempts = 0;
-        for (const [index, bytes] of message.cut || []) message.lines[index] += ` … cut, ${plural(bytes, "byte")} in all`;
-        log.lines(message.lines, message.partial, message.continued);
+        log.lines(message);
         break;
       case "gap": {
         const size = message.bytes == null ? "Lines" : plural(message.bytes, "byte");
@@ -197,6 +200,8 @@ const feed = {
   },
 
   greeted(message) {
+    if (this.fresh) log.clear(this.filter ? "No line matches yet" : "Waiting for lines");
+    this.fresh = false;
     this.stream = message.stream || this.stream;
     showStreams(message.streams || []);
     state("live", "Live");

@@ -1,0 +1,166 @@
+"""`/metrics`: what the server has done and how it is, for Prometheus.
+
+Nothing is counted here: a collector reads the counters that hub, service and streams keep anyway, when it is asked. Each
+application has its own registry. Names: https://prometheus.io/docs/practices/naming/
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from . import __version__
+from .channel import Place
+from .cursor import Positions
+from .service import Service
+from .stream import Stream, StreamStatus
+from .view import Format
+
+PREFIX: Final = "logstream_"
+
+_PER_STREAM: Final = (
+    ("lines_read", "Lines read from the file.", "lines"),
+    ("bytes_read", "Bytes read from the file.", "bytes"),
+    ("rotations", "Times that another file has taken the followed name.", "rotations"),
+    ("truncations", "Times that the file was truncated.", "truncations"),
+    ("cut_lines", "Lines that were cut because they are over the limit.", "cut_lines"),
+    ("reopen_errors", "Times that the file or its file system refused to be read.", "reopen_errors"),
+)
+
+
+def create_registry(service: Service) -> CollectorRegistry:
+    """All metrics of one server."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(ServiceCollector(service))
+    return registry
+
+
+def metrics_routes(service: Service) -> list[BaseRoute]:
+    """`/metrics`."""
+    registry = create_registry(service)
+
+    async def metrics(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        body = await asyncio.to_thread(encode, registry)  # a thousand streams take a while to write down
+        return Response(body, headers={"Content-Type": content_type})
+
+    return [Route("/metrics", metrics)]
+
+
+class ServiceCollector(Collector):
+    """Reads the counters of a running server. Called on a thread: sets and dicts are copied before they are walked."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering must not collect."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Everything, as it is now."""
+        streams = list(self._service.monitor.streams.values())
+        yield InfoMetricFamily(PREFIX + "build", "The version of the server.", {"version": __version__})
+        yield from self._streams(streams)
+        yield from self._clients()
+        yield from self._lagging(streams)
+        yield from self._hub()
+
+    def _streams(self, streams: list[Stream]) -> Iterator[Metric]:
+        for name, text, field in _PER_STREAM:
+            counter = CounterMetricFamily(PREFIX + name, text, labels=["stream"])
+            for stream in streams:
+                counter.add_metric([stream.name], getattr(stream.counters, field))
+            yield counter
+        lag = GaugeMetricFamily(PREFIX + "tail_lag_bytes", "Bytes of the file that are not read yet.", labels=["stream"])
+        mode = GaugeMetricFamily(
+            PREFIX + "watcher_mode", "How changes of the file are noticed: notify or poll.", labels=["stream", "mode"]
+        )
+        states = Counter(stream.state.status for stream in streams)
+        for stream in streams:
+            state = stream.state
+            lag.add_metric([stream.name], max(0, state.size - state.offset) if state.size is not None else 0)
+            if state.watch:
+                mode.add_metric([stream.name, state.watch], 1)
+        total = GaugeMetricFamily(PREFIX + "streams", "Streams by their state.", labels=["state"])
+        for status in StreamStatus:
+            total.add_metric([status.value], states[status])
+        yield from (lag, mode, total)
+
+    def _clients(self) -> Iterator[Metric]:
+        clients = GaugeMetricFamily(PREFIX + "clients", "Connected WebSocket clients.", labels=["format"])
+        formats = Counter(str(connection.format) for connection in list(self._service.hub.connections))
+        for format_ in Format:
+            clients.add_metric([format_.value], formats[format_.value])
+        yield clients
+
+    def _lagging(self, streams: list[Stream]) -> Iterator[Metric]:
+        """Of the clients that are not live: the rest has no lag."""
+        lags: defaultdict[str, list[int]] = defaultdict(list)
+        heads = {stream.name: stream.ring.head()[1] for stream in streams}
+        for connection in list(self._service.hub.connections):
+            for name, subscription in list(connection.subscriptions.items()):
+                if subscription.place in (Place.BEHIND, Place.READING) and name in heads:
+                    lags[name].append(distance_bytes(subscription.positions, heads[name]))
+        number = GaugeMetricFamily(
+            PREFIX + "lagging_clients", "Clients that are behind and catch up.", labels=["stream"]
+        )
+        most = GaugeMetricFamily(
+            PREFIX + "client_lag_bytes", "How far the client that lags most is behind the stream.", labels=["stream"]
+        )
+        for name in heads:
+            number.add_metric([name], len(lags[name]))
+            most.add_metric([name], max(lags[name], default=0))
+        yield from (number, most)
+
+    def _hub(self) -> Iterator[Metric]:
+        hub, counters = self._service.hub, self._service.hub.counters
+        for name, text, value in (
+            ("lines_sent", "Lines sent, over all clients.", counters.lines_sent),
+            ("bytes_sent", "Bytes of frames sent, over all clients.", counters.bytes_sent),
+            ("slow_disconnects", "Clients closed because they asked for that when they lag.", counters.slow_disconnects),
+            ("aborted_clients", "Clients cut off because they neither read nor answered.", counters.aborted),
+        ):
+            yield CounterMetricFamily(PREFIX + name, text, value)
+        gaps = CounterMetricFamily(PREFIX + "gaps", "Losses that clients were told of.", labels=["reason"])
+        lost = CounterMetricFamily(PREFIX + "gap_bytes", "Bytes in those losses, where known.", labels=["reason"])
+        for reason, (count, size) in list(hub.gaps.items()):
+            gaps.add_metric([reason], count)
+            lost.add_metric([reason], size)
+        resumes = CounterMetricFamily(PREFIX + "resumes", "Cursors that clients came back with.", labels=["result"])
+        for result, times in list(self._service.resumes.items()):
+            resumes.add_metric([result], times)
+        yield from (gaps, lost, resumes)
+        yield SummaryMetricFamily(
+            PREFIX + "flush_duration_seconds",
+            "Time from reading a batch of lines to the last client's write.",
+            counters.flushes,
+            counters.flush_seconds,
+        )
+        yield GaugeMetricFamily(
+            PREFIX + "event_loop_lag_seconds", "How late the event loop's last clock tick came.", hub.lag_s
+        )
+
+
+def distance_bytes(behind: Positions, ahead: Positions) -> int:
+    """How many bytes lie between two positions, as far as is known."""
+    at = {p.generation: p.offset for p in behind}
+    total = sum(max(0, p.offset - at.pop(p.generation, p.generation.begin)) for p in ahead)
+    return total + sum(max(0, g.end - offset) for g, offset in at.items() if g.end is not None)

@@ -1,0 +1,277 @@
+"""The REST API, `/api/v1`: which streams there are, and their lines a page at a time.
+
+Each page carries the cursor after its last line, in the answer and in the header `Logstream-Cursor`: `/ws?cursor=` goes on
+there, and so does the next page (`Link: rel="next"` while there is more). Lines are read and answers made on threads (`retrieve`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from . import access, messages
+from .errors import BadQuery, CloseCode
+from .excerpt import Excerpt
+from .history import Resumed
+from .problems import NEVER_STORED, problem
+from .query import LinesQuery, parse_lines_query, refuse_parameters
+from .retrieve import Order, Reads, Unavailable, retrieve
+from .service import Service
+from .stream import Stream, StreamStatus
+
+DEFAULT_LIMIT: Final = 1000
+"""Lines in an answer to who begins at a cursor or at the start and does not say how many."""
+MAX_ANSWERS: Final = 64
+"""Answers with lines that are made or sent at one time: what they hold in memory is bounded with them."""
+SLICE_BYTES: Final = 64 << 10
+SLICE_S: Final = 20.0
+"""How long a client may take for a slice of an answer: as long as one on a socket may be silent."""
+
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
+TEXT: Final = "text/plain"
+CURSOR_HEADER: Final = "Logstream-Cursor"
+GAP_HEADER: Final = "Logstream-Gap"
+
+_json = msgspec.json.Encoder()
+
+
+def create_api(service: Service) -> ASGIApp:
+    """Everything below `/api/v1`."""
+    api = _Api(service)
+    routes = [
+        Route("/streams", api.streams),
+        Route("/streams/{name}", api.stream),
+        Route("/streams/{name}/lines", api.lines, middleware=[Middleware(_Turns)]),
+    ]
+    app: ASGIApp = _Guard(Router(routes, redirect_slashes=False), service)
+    if service.settings.allowed_origins:  # pages from elsewhere may read the answers, not only ask
+        app = CORSMiddleware(
+            app,
+            allow_origins=service.settings.allowed_origins,
+            allow_methods=("GET", "HEAD"),
+            allow_headers=("Authorization",),
+            expose_headers=(CURSOR_HEADER, GAP_HEADER, "Link", "Retry-After"),
+        )
+    return app
+
+
+class _Guard:
+    """Lets in who may connect (`access`)."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        denied = None
+        if scope["type"] == "http":
+            denied = access.check(self._service.settings, self._service.tokens, HTTPConnection(scope))
+        if denied is None:
+            await self._app(scope, receive, send)
+            return
+        challenge = {k: v for k, v in denied.headers.items() if k == "www-authenticate"}
+        answer = problem(denied.status_code, bytes(denied.body).decode().strip(), challenge)
+        await answer(scope, receive, send)
+
+
+class _Turns:
+    """So many at one time, from the request to the last byte of the answer; the others wait, but not for long."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._turns = asyncio.Semaphore(MAX_ANSWERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with asyncio.timeout(SLICE_S):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise Unavailable("the server is busy with other requests") from None
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._turns.release()
+
+
+class _Sliced(Response):
+    """An answer that is handed over in slices: of a client that does not read it, the server holds no second copy."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        body = memoryview(self.body)
+        end = 0 if scope["method"] == "HEAD" else len(body)
+        try:
+            for start in range(0, end, SLICE_BYTES):
+                part = bytes(body[start : start + SLICE_BYTES])
+                async with asyncio.timeout(SLICE_S):
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+        except TimeoutError:
+            return  # an answer that is not whole: the server below closes the connection
+        await send({"type": "http.response.body", "body": b""})
+
+
+class _Api:
+    """The endpoints."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._reads = Reads(service.monitor.scheduler)
+
+    async def streams(self, request: Request) -> Response:
+        """All streams, in the order of the command line."""
+        refuse_parameters(request.query_params.multi_items())
+        service = self._service
+        return _json_answer({"streams": [service.describe(stream) for stream in service.monitor.streams.values()]})
+
+    async def stream(self, request: Request) -> Response:
+        """One stream, with the cursor at its head and its number of clients."""
+        refuse_parameters(request.query_params.multi_items())
+        stream = self._service.find_stream(request.path_params["name"])
+        cursor = messages.token(stream.name, stream.ring.head()[1])
+        clients = sum(stream.name in connection.subscriptions for connection in self._service.hub.connections)
+        answer = {**self._service.describe(stream), "cursor": cursor, "clients": clients}
+        return _json_answer(answer, {CURSOR_HEADER: cursor})
+
+    async def lines(self, request: Request) -> Response:
+        """A page of lines, in the form that the client accepts."""
+        kind = choose_type(request.headers.get("accept", ""), (JSON, NDJSON, TEXT))
+        query = parse_lines_query(request.query_params.multi_items())
+        stream = self._service.find_stream(request.path_params["name"])
+        if kind is None:
+            return problem(406, f"lines come as {JSON}, {NDJSON} or {TEXT}")
+        if stream.state.status is StreamStatus.UNSUPPORTED:
+            raise BadQuery(CloseCode.UNSUPPORTED_FILE, f"{stream.name}: {stream.state.detail}")
+        order = self._order(query)
+        begun, excerpt, body = await self._reads.run(stream, lambda: _read(stream, order, kind))
+        self._count(begun)
+        if kind == TEXT and begun.recovered is False:
+            raise BadQuery(CloseCode.GAP, f"the cursor cannot be honoured: {begun.reason}")
+        if not excerpt.lines and stream.state.status in (StreamStatus.UNREADABLE, StreamStatus.REFUSED):
+            raise Unavailable(f"{stream.name}: {stream.state.detail}")
+        return _Sliced(body, headers=_headers(stream, query, excerpt), media_type=kind)
+
+    def _order(self, query: LinesQuery) -> Order:
+        """Which lines; who says nothing about where to begin gets the last `limit`."""
+        wish, limit, max_line_bytes = query.wish, query.limit, self._service.settings.max_line_bytes
+        if wish.cursor is not None or wish.from_start:
+            return Order(wish, DEFAULT_LIMIT if limit is None else limit, None, max_line_bytes)
+        if wish.tail is None:
+            wish = replace(wish, tail=self._service.settings.tail_lines if limit is None else limit)
+        if limit is None or limit >= (wish.tail or 0):
+            return Order(wish, None, wish.tail, max_line_bytes)
+        return Order(wish, limit, None, max_line_bytes)
+
+    def _count(self, begun: Resumed) -> None:
+        if begun.recovered is not None:
+            result = "recovered" if begun.recovered else "reset"
+            self._service.resumes[result] = self._service.resumes.get(result, 0) + 1
+
+
+def _read(stream: Stream, order: Order, kind: str) -> tuple[Resumed, Excerpt, bytes]:
+    """On a thread: the lines, and the answer's body."""
+    begun, excerpt = retrieve(stream, order)
+    return begun, excerpt, _BODIES[kind](stream, begun, excerpt)
+
+
+# -- the forms of an answer ----------------------------------------------------------------------------------------------
+
+
+def _end(stream: Stream, begun: Resumed, excerpt: Excerpt) -> dict[str, Any]:
+    """What an answer says besides its lines."""
+    end: dict[str, Any] = {
+        "cursor": messages.token(stream.name, excerpt.end),
+        "recovered": begun.recovered,
+        "reason": begun.reason,
+        "more": excerpt.more,
+    }
+    if excerpt.gap is not None:
+        end["gap"] = {"reason": "lost", "detail": excerpt.gap.detail, "bytes": excerpt.gap.lost_bytes}
+    return end
+
+
+def _json_body(stream: Stream, begun: Resumed, excerpt: Excerpt) -> bytes:
+    body = {"stream": stream.name, "lines": excerpt.lines, **_end(stream, begun, excerpt)}
+    if excerpt.partial:
+        body["partial"] = True
+    if excerpt.continued:
+        body["continued"] = True
+    if excerpt.cut:
+        body["cut"] = excerpt.cut
+    return _json.encode(body)
+
+
+def _ndjson_body(stream: Stream, begun: Resumed, excerpt: Excerpt) -> bytes:
+    """An object a line; the last one says where the answer ends."""
+    objects: list[dict[str, Any]] = [{"line": line} for line in excerpt.lines]
+    if excerpt.partial:
+        objects[-1]["partial"] = True
+    if excerpt.continued:
+        objects[0]["continued"] = True
+    for index, size in excerpt.cut:
+        objects[index]["cut"] = size
+    objects.append(_end(stream, begun, excerpt))
+    return _json.encode_lines(objects)
+
+
+def _text_body(stream: Stream, begun: Resumed, excerpt: Excerpt) -> bytes:
+    """The lines as plain clients of the socket get them: each with a newline."""
+    lines = excerpt.lines
+    if excerpt.continued and not lines[0]:
+        lines = lines[1:]  # it went out already, all but its newline
+    return ("\n".join(lines) + "\n").encode() if lines else b""
+
+
+_BODIES: Final = {JSON: _json_body, NDJSON: _ndjson_body, TEXT: _text_body}
+
+
+def _json_answer(body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    return Response(_json.encode(body), headers={**NEVER_STORED, **(headers or {})}, media_type=JSON)
+
+
+def _headers(stream: Stream, query: LinesQuery, excerpt: Excerpt) -> dict[str, str]:
+    cursor = messages.token(stream.name, excerpt.end)
+    headers = {**NEVER_STORED, "Vary": "Accept", CURSOR_HEADER: cursor}
+    if excerpt.more:
+        chosen = query.wish.filter
+        following = [("cursor", cursor), *(("grep", p) for p in chosen.grep), *(("exclude", p) for p in chosen.exclude)]
+        if query.limit is not None:
+            following.append(("limit", str(query.limit)))
+        headers["Link"] = f'<?{urlencode(following)}>; rel="next"'  # relative: true behind any proxy
+    if excerpt.gap is not None:
+        size = excerpt.gap.lost_bytes
+        headers[GAP_HEADER] = "lost" if size is None else f"lost; bytes={size}"
+    return headers
+
+
+def choose_type(accept: str, offered: Sequence[str]) -> str | None:
+    """Which of the media types `offered` the client likes best, the first of equals; None when it accepts none of them.
+
+    The most specific range that fits a type decides its weight (RFC 9110, 12.5.1). What cannot be parsed says nothing.
+    """
+    ranges: dict[str, float] = {}
+    for part in accept.lower().split(","):
+        kind, *parameters = (piece.strip() for piece in part.split(";"))
+        weight = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        try:
+            ranges[kind] = float(weight)
+        except ValueError:
+            continue
+    ranges.pop("", None)
+    if not ranges:
+        return offered[0]
+    weights = [
+        next((ranges[r] for r in (kind, kind.partition("/")[0] + "/*", "*/*") if r in ranges), 0.0) for kind in offered
+    ]
+    best = max(weights)
+    return offered[weights.index(best)] if best > 0 else None

@@ -1,0 +1,202 @@
+"""Reading an excerpt of a stream, on a thread: what REST answers with.
+
+Where the reader begins (the last lines, a cursor, the start), then the file and the ring in the same steps as a client that
+catches up (`catchup`), to the stream's head as it was when it was asked. Nothing here runs on the event loop but `Reads`, which
+waits, and not for ever: a file system that hangs keeps a thread, never an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
+from weakref import WeakKeyDictionary
+
+from . import history
+from .catchup import Leg, first_needed, moved, next_leg, settle, undelivered
+from .cursor import Position, Positions
+from .errors import LogstreamError
+from .excerpt import Collector, Excerpt
+from .files import GONE_ERRNOS, NotALog
+from .framing import MARKER_BYTES
+from .history import Lost, Resumed
+from .query import Wish
+from .ring import EventKind, Ring, StreamEvent
+from .scheduler import Scheduler
+from .stream import Stream, StreamStatus
+
+T = TypeVar("T")
+
+MAX_BYTES: Final = 4 << 20
+"""How much text one answer holds, and one entry more: the next request goes on behind it."""
+CHUNK_BYTES: Final = 256 << 10
+SEARCH_S: Final = 5.0
+"""How long is read for one answer: a filter that matches nothing in 100 GB gets there in several requests."""
+ANSWER_S: Final = 20.0
+"""How long an answer is waited for: searching backwards for lines that match takes some seconds (history)."""
+READS_PER_STREAM: Final = 4
+"""At one time; more would take the threads of other streams when this one's file system hangs."""
+RETRY_S: Final = 5
+
+
+class Unavailable(LogstreamError):
+    """What was asked for is there, but cannot be had now; `retry_s`: when to ask again."""
+
+    def __init__(self, reason: str, retry_s: int = RETRY_S) -> None:
+        super().__init__(reason, retry_s)
+        self.reason, self.retry_s = reason, retry_s
+
+    def __str__(self) -> str:
+        return f"{self.reason}; ask again in {self.retry_s} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is wanted: where to begin (`wish`), `max_lines` lines, or with `last` the last so many up to the head."""
+
+    wish: Wish
+    max_lines: int | None
+    last: int | None
+    max_line_bytes: int
+
+
+class Reads:
+    """Reads for HTTP requests: a few of each stream at one time, none waited for longer than `answer_s` seconds."""
+
+    def __init__(self, scheduler: Scheduler, answer_s: float = ANSWER_S) -> None:
+        self._scheduler = scheduler
+        self._answer_s = answer_s
+        self._slots: WeakKeyDictionary[Stream, asyncio.Semaphore] = WeakKeyDictionary()
+
+    async def run(self, stream: Stream, call: Callable[[], T]) -> T:
+        """What `call` returns, on a thread. Raises Unavailable when that takes too long, and what `call` raises."""
+        state = stream.state
+        if state.status is StreamStatus.HUNG:
+            raise Unavailable(f"{stream.name}: {state.detail}")
+        slots = self._slots.setdefault(stream, asyncio.Semaphore(READS_PER_STREAM))
+        try:
+            async with asyncio.timeout(self._answer_s):
+                await slots.acquire()
+                future = asyncio.wrap_future(self._scheduler.submit(call))
+
+                def ended(done: asyncio.Future[T]) -> None:
+                    slots.release()  # only now: whoever gave up waiting has left the thread behind
+                    if not done.cancelled():
+                        done.exception()
+
+                future.add_done_callback(ended)
+                return await asyncio.shield(future)
+        except TimeoutError:
+            raise Unavailable(f"{stream.name}: the file could not be read within {self._answer_s:g} s") from None
+
+
+# -- on the thread ----------------------------------------------------------------------------------------------------
+
+
+def retrieve(stream: Stream, order: Order) -> tuple[Resumed, Excerpt]:
+    """Where the answer begins, and what it is. Raises Unavailable."""
+    deadline = time.monotonic() + SEARCH_S
+    begun, seq, head = _begin(stream, order)
+    reader = _Reader(stream, order, begun.positions, seq, head)
+    while not reader.collector.is_full and time.monotonic() < deadline and reader.advance():
+        pass
+    return begun, reader.result()
+
+
+def _begin(stream: Stream, order: Order) -> tuple[Resumed, int, Positions]:
+    """The beginning, and the head up to which is read."""
+    wish = order.wish
+    if wish.cursor is not None:
+        begun = history.resume(stream, wish.cursor, tail=wish.tail)
+        return begun, *stream.ring.head()
+    seq, head = stream.ring.head()
+    if wish.from_start:
+        return Resumed(history.from_start(head)), seq, head
+    lines = wish.tail or 0
+    if order.last is not None and lines:
+        lines += 1  # the unfinished line counts there, and is not read here: one more, and the first is dropped
+    return Resumed(history.tail_start(stream, lines, wish.filter, head)), seq, head
+
+
+class _Reader:
+    """From a beginning to the head `seq`, `head`, which stays where it is however the stream grows."""
+
+    def __init__(self, stream: Stream, order: Order, begin: Positions, seq: int, head: Positions) -> None:
+        self._stream, self._order = stream, order
+        self._head_seq, self._head = seq, head
+        self._seq: int | None = None
+        """The ring's entry that comes next; None while that is not known."""
+        proven = tuple(_prove(stream, position) for position in begin)
+        self.collector = Collector(proven, order.wish.filter, order.max_lines, MAX_BYTES)
+
+    def advance(self) -> bool:
+        """Take the next chunk; False when there is none before the head. Raises Unavailable."""
+        ring, collector = self._stream.ring, self.collector
+        if self._seq is None:
+            goal = next_leg(collector.positions, self._head_seq, self._head)
+            if goal is None:
+                return False
+            base_seq, base = ring.base()
+            leg = goal if base_seq >= self._head_seq else next_leg(collector.positions, base_seq, base)
+            if leg is not None:
+                self._read(leg, base)
+                return True
+            self._seq = self._find_place(ring, base_seq, base)
+        return self._seq < self._head_seq and self._take_from_ring(ring, self._seq)
+
+    def result(self) -> Excerpt:
+        """What has been taken."""
+        positions = self.collector.positions
+        more = next_leg(positions, self._head_seq, self._head) is not None
+        if not more:
+            positions = settle(positions, self._head_seq, self._head)
+        return self.collector.excerpt(positions, more=more, last=None if more else self._order.last)
+
+    def _find_place(self, ring: Ring, base_seq: int, base: Positions) -> int:
+        collector = self.collector
+        collector.positions = settle(collector.positions, base_seq, base)
+        newest_first = ring.newest_first(self._head_seq)
+        return max(base_seq, first_needed(newest_first, collector.positions, self._head_seq, self._head))
+
+    def _take_from_ring(self, ring: Ring, seq: int) -> bool:
+        entries = ring.since(seq, CHUNK_BYTES)
+        if entries is None:  # let go of meanwhile: the file has it
+            self._seq = None
+            return True
+        entries = [entry for entry in entries if entry.seq < self._head_seq]
+        taken = self.collector.take(undelivered(entries, self.collector.positions))
+        self._seq = entries[-1].seq + 1 if taken and entries else None
+        return True
+
+    def _read(self, leg: Leg, base: Positions) -> None:
+        """The next chunk of a file."""
+        collector = self.collector
+        try:
+            leg = replace(leg, position=_prove(self._stream, leg.position))
+            entries = history.read_leg(self._stream, leg, CHUNK_BYTES, self._order.max_line_bytes)
+        except Lost as lost:
+            cause = lost.__cause__
+            if isinstance(cause, OSError) and cause.errno not in GONE_ERRNOS:
+                raise Unavailable(f"{self._stream.name}: {lost.reason}") from lost
+            known = [p for p in (*base, *self._head) if (p.generation, p.offset) == (leg.position.generation, leg.until)]
+            after = known[0] if known else Position(leg.position.generation, leg.until)
+            collector.end_in_gap(after, StreamEvent(EventKind.GAP, lost.reason, lost.lost_bytes))
+            return
+        collector.positions = moved(collector.positions, leg.position)
+        collector.take(entries)
+
+
+def _prove(stream: Stream, position: Position) -> Position:
+    """The position with its marker, which a cursor needs, read where it is not known (the start of a part of a file)."""
+    size = min(position.offset, MARKER_BYTES)
+    file = stream.file_of(position.generation) if len(position.marker) < size else None
+    if file is None:
+        return position
+    try:
+        return replace(position, marker=file.read(position.offset - size, size).data)
+    except (OSError, NotALog):
+        return position
+    finally:
+        file.release()

@@ -1,0 +1,73 @@
+"""Fixtures of the tailing suite: the three ways in which the server may look at a file, and servers that end with the test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .harness import Server, Site, mounted, start_server, why_no_mount
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture(params=["notify", "poll", "remote"])
+def mode(request: pytest.FixtureRequest) -> str:
+    """`notify`: inotify wakes; `poll`: the same files by time only; `remote`: a FUSE mount, which is polled by itself."""
+    chosen: str = request.param
+    if chosen == "remote" and (reason := why_no_mount()):
+        pytest.skip(reason)
+    return chosen
+
+
+@pytest.fixture
+def site(mode: str, tmp_path: Path) -> Iterator[Site]:
+    """A folder for logs, seen by the server as the mode says."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    if mode != "remote":
+        yield Site(folder, folder)
+        return
+    with mounted(folder, tmp_path / "mount") as mount:
+        yield Site(folder, mount.target, mount)
+
+
+@pytest.fixture
+def serve(mode: str, site: Site, tmp_path: Path) -> Iterator[Serve]:
+    """Start a server with these paths and options; each ends with the test, and none may have raised inside."""
+    servers: list[Server] = []
+    numbers = itertools.count(1)
+    watch = "auto" if site.is_remote else mode
+
+    def start(*arguments: str | Path) -> Server:
+        server = start_server(tmp_path / f"server-{next(numbers)}.log", "--watch", watch, *arguments)
+        servers.append(server)
+        return server
+
+    yield start
+    failures = []
+    for server in servers:
+        try:
+            server.dispose()
+        except AssertionError as error:
+            failures.append(str(error))
+    assert not failures, failures
+
+
+@pytest.fixture(params=["direct", "symlink"])
+def via(request: pytest.FixtureRequest, site: Site, tmp_path: Path) -> Callable[[str], Path]:
+    """The server's path to a log of the site: its own, or a symlink in another folder."""
+
+    def path(name: str) -> Path:
+        if request.param == "direct":
+            return site.read / name
+        links = tmp_path / "links"
+        links.mkdir(exist_ok=True)
+        link = links / name
+        if not link.is_symlink():
+            link.symlink_to(site.read / name)
+        return link
+
+    return path

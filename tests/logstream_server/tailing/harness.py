@@ -1,0 +1,388 @@
+"""The real server as a process, and a folder to write logs into: what the tests of this suite work with.
+
+A `Site` is one folder seen from two sides. Where the server reads a local file system they are one folder; where it reads a
+remote one, the writer works on the folder itself and the server sees it through a FUSE mount, as a pod sees its host's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.client
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+from .wire import DEADLINE_S, Client
+
+QUICK: Final = ("--poll-interval", "0.05", "--rotate-wait", "0.5", "--partial-after", "0.3", "--drain", "0.2")
+"""Options that make waits short; a test that needs another value gives the option again."""
+GLANCE_S: Final = 0.15
+"""Three looks at a polled file: so that what was written is surely seen as it is now. Not a wait for lines: those are
+waited for until they come."""
+SERVER: Final = Path(__file__).parents[3] / "server"
+
+
+@dataclass(frozen=True)
+class Site:
+    """`write`: the folder for the writer; `read`: the same for the server; `mount`: the FUSE mount between them, if any."""
+
+    write: Path
+    read: Path
+    mount: Mount | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the server reads through a remote file system: files are opened by name for each look."""
+        return self.mount is not None
+
+
+# -- the server ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Server:
+    """One process of `logstream serve` and the clients that the test has opened."""
+
+    process: subprocess.Popen[bytes]
+    address: tuple[str, int]
+    log_path: Path
+    clients: list[Client] = field(default_factory=list)
+
+    # -- clients --
+
+    def client(self, **options: Any) -> Client:
+        """A new client; see Client. Plain, unless the options say otherwise."""
+        client = Client(self.address, **options)
+        self.clients.append(client)
+        return client
+
+    def json(self, **options: Any) -> Client:
+        """A new client that speaks JSON and has got its hello."""
+        client = self.client(format="json", **options)
+        assert client.hello["type"] == "hello"
+        return client
+
+    def raw(self, **options: Any) -> Client:
+        """A new client that gets the file's own bytes."""
+        return self.client(format="raw", **options)
+
+    def get(self, path: str, accept: str = "application/json", **query: object) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers (lower case) and body of a GET."""
+        connection = http.client.HTTPConnection(*self.address, timeout=DEADLINE_S)
+        with contextlib.closing(connection):
+            connection.request("GET", path + (f"?{urlencode(query, doseq=True)}" if query else ""), headers={"Accept": accept})
+            answer = connection.getresponse()
+            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+
+    def rest(self, stream: str, what: str = "", **query: object) -> dict[str, Any]:
+        """A JSON answer about a stream: `what` is "" or "lines"."""
+        path = f"/api/v1/streams/{quote(stream, safe='')}" + (f"/{what}" if what else "")
+        status, _, body = self.get(path, **query)
+        assert status == 200, (status, body)
+        answer: dict[str, Any] = json.loads(body)
+        return answer
+
+    def streams(self) -> list[dict[str, Any]]:
+        """All streams, as a client that just came is told of them."""
+        with Client(self.address, format="json", tail=0) as client:
+            found: list[dict[str, Any]] = client.hello["streams"]
+        return found
+
+    def state(self, stream: str) -> dict[str, Any]:
+        """One of them."""
+        return next(each for each in self.streams() if each["name"] == stream)
+
+    def wait_state(self, stream: str, state: str) -> dict[str, Any]:
+        """Until a stream is in that state."""
+        wait_until(lambda: self.state(stream)["state"] == state, f"{stream} {state}")
+        return self.state(stream)
+
+    def wait_streams(self, *names: str) -> None:
+        """Until there are exactly these."""
+        wait_until(lambda: sorted(s["name"] for s in self.streams()) == sorted(names), f"the streams {names}")
+
+    # -- the process --
+
+    @property
+    def log(self) -> str:
+        """What it wrote to standard error."""
+        return self.log_path.read_text(errors="replace")
+
+    @property
+    def rss_bytes(self) -> int:
+        """Memory that it has now."""
+        return _proc_field(self.process.pid, "status", "VmRSS:") * 1024
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes that it has read so far, from files mostly."""
+        return _proc_field(self.process.pid, "io", "rchar:")
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of processor time so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def descriptors(self) -> int:
+        """How many files, sockets and so on it has open."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    @property
+    def watches(self) -> int:
+        """How many inotify watches it has."""
+        count = 0
+        for path in Path(f"/proc/{self.process.pid}/fdinfo").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                count += path.read_text().count("inotify wd:")
+        return count
+
+    def stop(self) -> None:
+        """SIGTERM; it must end by itself."""
+        self.process.terminate()
+        self._ended("SIGTERM")
+        assert self.process.returncode in (0, -signal.SIGTERM), f"ended with {self.process.returncode}: {self.log}"
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self._ended("SIGKILL")
+
+    def _ended(self, signal_name: str) -> None:
+        try:
+            self.process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"the server did not end on {signal_name}: {self.log}") from None
+
+    def dispose(self) -> None:
+        """After the test: end it, and let nothing that went wrong inside go unseen."""
+        for client in self.clients:
+            client.cut()
+        if self.process.poll() is None:
+            self.stop()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        assert "Traceback" not in self.log, self.log
+
+
+def start_server(log_path: Path, *arguments: str | Path) -> Server:
+    """Start `logstream serve` with QUICK options and `arguments`, on a free port; returns when it answers."""
+    command = [sys.executable, "-m", "logstream_server", "serve", "--port", "0", *QUICK]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("LOGSTREAM_")}
+    environment["PYTHONPATH"] = str(SERVER)
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            [*command, *map(os.fsencode, arguments)], stdout=subprocess.PIPE, stderr=log, env=environment
+        )
+    assert process.stdout is not None
+    url = process.stdout.readline().decode()
+    assert url.startswith("http://"), log_path.read_text()
+    host, _, port = url.strip().removeprefix("http://").rstrip("/").rpartition(":")
+    server = Server(process, (host, int(port)), log_path)
+    server.get("/")
+    return server
+
+
+def _proc_field(pid: int, file: str, name: str) -> int:
+    for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1])
+    raise LookupError(name)
+
+
+# -- waiting ------------------------------------------------------------------------------------------------------------------
+
+
+def wait_until(done: Callable[[], bool], what: str, timeout_s: float = DEADLINE_S) -> None:
+    """Ask again and again, ever more seldom."""
+    end = time.monotonic() + timeout_s
+    pause = 0.005
+    while not done():
+        assert time.monotonic() < end, f"{what}: has not come"
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.2)
+
+
+def glance() -> None:
+    """Let the server see the files as they are now."""
+    time.sleep(GLANCE_S)
+
+
+# -- writing ------------------------------------------------------------------------------------------------------------------
+
+
+def numbered(prefix: str, count: int, first: int = 1, width: int = 0) -> list[str]:
+    """Different lines: `prefix 1`, `prefix 2`…; `width`: padded to so many characters."""
+    return [f"{prefix} {number}".ljust(width, ".") for number in range(first, first + count)]
+
+
+def as_bytes(lines: list[str]) -> bytes:
+    """As they stand in a file."""
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def write(path: Path, *lines: str) -> None:
+    """Make the file anew with these lines, under its name (`>`)."""
+    path.write_bytes(as_bytes(list(lines)))
+
+
+def append(path: Path, *lines: str) -> None:
+    """One write of whole lines to its end (`>>`)."""
+    append_bytes(path, as_bytes(list(lines)))
+
+
+def append_bytes(path: Path, data: bytes) -> None:
+    """One write to its end."""
+    with path.open("ab", 0) as file:
+        file.write(data)
+
+
+class Writer:
+    """A program that holds its log open: it goes on writing to the same file whatever becomes of the name."""
+
+    def __init__(self, path: Path, mode: str = "ab") -> None:
+        self._file = path.open(mode, 0)
+
+    def write(self, *lines: str) -> None:
+        """One write of whole lines."""
+        self.write_bytes(as_bytes(list(lines)))
+
+    def write_bytes(self, data: bytes) -> None:
+        """One write."""
+        self._file.write(data)
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def replace_by_rename(path: Path, *lines: str) -> None:
+    """Make the new content beside the file, then rename it over the name, as editors and `mv` do."""
+    beside = path.with_name(f"new-{path.name}")
+    write(beside, *lines)
+    beside.rename(path)
+
+
+def rotate(path: Path, kept: int | None = None) -> None:
+    """As logrotate does: PATH.1 becomes PATH.2 and so on, PATH becomes PATH.1. `kept`: delete those beyond."""
+    there = sorted(
+        (p for p in path.parent.glob(f"{path.name}.*") if p.suffix[1:].isdecimal()), key=lambda p: -int(p.suffix[1:])
+    )
+    for old in there:
+        number = int(old.suffix[1:]) + 1
+        if kept is not None and number > kept:
+            old.unlink()
+        else:
+            old.rename(path.with_name(f"{path.name}.{number}"))
+    path.rename(path.with_name(f"{path.name}.1"))
+
+
+def copytruncate(path: Path, name: str | None = None) -> None:
+    """As logrotate's copytruncate does, with nothing written in between."""
+    shutil.copyfile(path, path.with_name(name or f"{path.name}.1"))
+    os.truncate(path, 0)
+
+
+def seeded(seed: int) -> random.Random:
+    """Random numbers that a failing test can have again."""
+    return random.Random(seed)  # noqa: S311 - not for secrets
+
+
+# -- a remote file system -------------------------------------------------------------------------------------------------------
+
+
+class Mount:
+    """`source` seen at `target` through bindfs, which can hang and die. `fresh`: attributes are asked for at each look."""
+
+    def __init__(self, source: Path, target: Path, *, fresh: bool = True) -> None:
+        self.source, self.target = source, target
+        target.mkdir(exist_ok=True)
+        cache = "attr_timeout=0,entry_timeout=0,negative_timeout=0" if fresh else "attr_timeout=1,entry_timeout=1"
+        command = ["bindfs", "-f", "-o", cache, str(source), str(target)]
+        self._process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        wait_until(lambda: self.is_mounted or self._process.poll() is not None, "the mount")
+        if not self.is_mounted:
+            assert self._process.stderr is not None
+            raise OSError(f"bindfs: {self._process.stderr.read().decode()}")
+
+    @property
+    def is_mounted(self) -> bool:
+        """Whether the kernel has it."""
+        return f" {self.target} " in Path("/proc/self/mounts").read_text()
+
+    def hang(self) -> None:
+        """Answer nothing any more."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Answer again."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def die(self) -> None:
+        """End without unmounting: every call fails from now on (ENOTCONN)."""
+        self._process.kill()
+        self._process.wait()
+
+    def unmount(self) -> None:
+        """Take it away, whatever its state."""
+        if self._process.poll() is None:
+            self.go_on()
+        subprocess.run(["fusermount3", "-u", "-z", str(self.target)], check=False, capture_output=True)
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.die()
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+
+
+@functools.cache
+def why_no_mount() -> str | None:
+    """Why this machine cannot have a FUSE mount of the test's own; None when it can."""
+    if os.geteuid() != 0:
+        return "needs root, for a FUSE mount of its own"
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return "needs /dev/fuse"
+    for command in ("bindfs", "fusermount3"):
+        if shutil.which(command) is None:
+            return f"needs {command} (apt-get install {'fuse3' if command != 'bindfs' else command})"
+    return None
+
+
+@contextlib.contextmanager
+def mounted(source: Path, target: Path, *, fresh: bool = True) -> Iterator[Mount]:
+    """A mount for as long as the context lasts."""
+    mount = Mount(source, target, fresh=fresh)
+    try:
+        yield mount
+    finally:
+        mount.unmount()
+
+
+def free_port() -> int:
+    """A port that was free a moment ago, for a server that must come back to the same one."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port

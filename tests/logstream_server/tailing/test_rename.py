@@ -1,0 +1,353 @@
+"""D: the file is renamed and another takes its name, by logrotate or by hand, while writers go on."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from .checker import assert_exact, assert_never_twice
+from .conftest import Serve
+from .harness import (
+    Site,
+    Writer,
+    append,
+    as_bytes,
+    copytruncate,
+    glance,
+    numbered,
+    replace_by_rename,
+    rotate,
+    seeded,
+    wait_until,
+    write,
+)
+
+Via = Callable[[str], Path]
+
+
+def test_d1_lines_written_to_both_files_after_a_rename_all_arrive(serve: Serve, site: Site, via: Via) -> None:
+    log = site.write / "app.log"
+    write(log, "before 1")
+    client = serve(via("app.log")).client()
+    client.expect(["before 1"])
+    with Writer(log) as old:
+        old.write("before 2")
+        rotate(log)
+        old.write("old 1", "old 2")
+        append(log, "new 1")
+        old.write("old 3")
+        append(log, "new 2")
+        client.expect(["before 1", "before 2", "old 1", "old 2", "old 3"], ["new 1", "new 2"])
+        old.write("old 4")
+        client.expect(["before 1", "before 2", *numbered("old", 4)], ["new 1", "new 2"], quiet_s=0.2)
+
+
+def test_d1_a_json_client_is_told_of_the_rotation(serve: Serve, site: Site, via: Via) -> None:
+    log = site.write / "app.log"
+    write(log, *numbered("before", 3))
+    client = serve(via("app.log")).json()
+    client.expect(numbered("before", 3))
+    rotate(log)
+    append(log, "new 1")
+    client.wait_event("rotated" if "deleted" not in client.events else "appeared")
+    client.expect([*numbered("before", 3), "new 1"])
+    assert "gap" not in client.events
+
+
+def test_d2_two_rotations_in_a_row_with_all_writers_alive(serve: Serve, site: Site) -> None:
+    log = site.write / "app.log"
+    write(log)
+    client = serve(site.read / "app.log").client()
+    with Writer(log) as first:
+        first.write("first 1")
+        rotate(log)
+        with Writer(log) as second:
+            second.write("second 1")
+            rotate(log)
+            with Writer(log) as third:
+                third.write("third 1")
+                first.write("first 2")
+                second.write("second 2")
+                client.expect(["first 1", "first 2"], ["second 1", "second 2"], ["third 1"], quiet_s=0.2)
+
+
+def test_d4_a_rotated_file_is_read_to_its_end_however_long_that_takes_and_then_let_go_of(
+    serve: Serve, site: Site
+) -> None:
+    log = site.write / "app.log"
+    write(log)
+    client = serve(site.read / "app.log", "--rotate-wait", "0.1").raw()
+    old_lines = numbered("old", 60_000, width=500)
+    with Writer(log) as old:
+        old.write_bytes(as_bytes(old_lines))
+        rotate(log)
+        append(log, "new 1")
+        expected = as_bytes([*old_lines, "new 1"])
+        client.wait(lambda: len(client.data) >= len(expected), "both files")
+        assert bytes(client.data) == expected
+        client.quiet(0.5)
+        old.write("too late")
+        append(log, "new 2")
+        client.wait(lambda: client.data.endswith(b"new 2\n"), "the new file's next line")
+        client.quiet()
+        assert bytes(client.data) == as_bytes([*old_lines, "new 1", "new 2"])
+
+
+def test_d5_a_large_backlog_that_is_rotated_away_unread_arrives_whole(serve: Serve, site: Site) -> None:
+    log = site.write / "app.log"
+    write(log)
+    client = serve(site.read / "app.log").raw()
+    chunk = as_bytes(numbered("x", 1000, width=1000))
+    with Writer(log) as old:
+        for _ in range(150):
+            old.write_bytes(chunk)
+        rotate(log)
+    append(log, "new 1")
+    expected = chunk * 150 + b"new 1\n"
+    client.wait(lambda: len(client.data) >= len(expected), "150 MB", timeout_s=60)
+    assert bytes(client.data) == expected
+
+
+def test_d6_the_begun_line_of_the_old_file_goes_out_before_the_new_file(serve: Serve, site: Site) -> None:
+    log = site.write / "app.log"
+    write(log, "before")
+    server = serve(site.read / "app.log", "--partial-after", "0")
+    plain, json = server.client(), server.json()
+    with Writer(log) as old:
+        old.write_bytes(b"begun")
+        plain.expect(["before"], quiet_s=0.2)
+        rotate(log)
+        append(log, "new 1")
+        plain.expect(["before", "begun", "new 1"])
+        old.write_bytes(b" and finished\n")
+        plain.expect(["before", "begun", "new 1", " and finished"], quiet_s=0.2)
+        json.wait_message("lines", lines=["begun"], partial=True)
+        json.wait_message("lines", lines=[" and finished"], continued=True)
+
+
+def test_d7_fifty_files_moved_over_the_name(serve: Serve, site: Site) -> None:
+    log = site.write / "k"
+    write(log, "line 0")
+    client = serve(site.read / "k", "--poll-interval", "0.02").client()
+    client.expect(["line 0"])
+    for number in range(1, 51):
+        replace_by_rename(log, f"line {number}")
+        client.wait(lambda number=number: len(client.lines) > number, f"line {number}")  # type: ignore[misc]
+    client.expect(numbered("line", 51, first=0), quiet_s=0.2)
+
+
+def test_d9_replaced_two_hundred_times_at_once_leaks_nothing(serve: Serve, site: Site) -> None:
+    log = site.write / "f"
+    write(log, "before")
+    server = serve(site.read / "f")
+    client = server.client()
+    client.expect(["before"])
+    descriptors, watches = server.descriptors, server.watches
+    for number in range(200):
+        beside = site.write / "g"
+        write(beside, f"version {number}")
+        beside.rename(log)
+    client.wait(lambda: "version 199" in client.lines, "the last version")
+    assert_never_twice(client.lines, ["before"], [f"version {number}" for number in range(200)])
+    append(log, "after")
+    client.wait(lambda: client.lines[-1] == "after", "the next line")
+    # What was replaced stays open until --rotate-wait has passed, and eight of them a minute for readers behind.
+    wait_until(lambda: server.descriptors <= descriptors + 10, "the descriptors are given back")
+    wait_until(lambda: server.watches <= watches + 2, "the watches are given back")
+
+
+def test_d10_files_replaced_while_the_server_starts_are_followed_under_their_names(serve: Serve, site: Site) -> None:
+    names = [f"{number:02}.log" for number in range(30)]
+    for name in names:
+        write(site.write / name, f"{name} version 0")
+    done = threading.Event()
+    versions = dict.fromkeys(names, 0)
+
+    def replace_all() -> None:
+        while not done.is_set():
+            for name in names:
+                versions[name] += 1
+                replace_by_rename(site.write / name, f"{name} version {versions[name]}")
+                time.sleep(0.0005)
+
+    replacer = threading.Thread(target=replace_all)
+    replacer.start()
+    try:
+        server = serve("--ignore", "new-*", site.read)
+    finally:
+        done.set()
+        replacer.join()
+    client = server.json(stream=names[0], tail=1)
+    for name in names[1:]:
+        client.send({"type": "subscribe", "stream": name, "tail": 1})
+
+    def last_of(name: str) -> str | None:
+        lines = [m["lines"] for m in client.messages if m["type"] == "lines" and m["stream"] == name and m["lines"]]
+        return lines[-1][-1] if lines else None
+
+    client.wait(lambda: all(last_of(n) == f"{n} version {versions[n]}" for n in names), "each file's last version")
+    for name in names:
+        append(site.write / name, f"{name} after")
+    client.wait(lambda: all(last_of(n) == f"{n} after" for n in names), "each file's next line")
+
+
+def test_d11_a_file_moved_out_of_the_glob_is_read_as_long_as_its_writer_writes(serve: Serve, site: Site) -> None:
+    log = site.write / "app.log"
+    write(log, "before")
+    client = serve(f"{site.read}/*.log").client(stream="app.log")
+    client.expect(["before"])
+    with Writer(log) as writer:
+        log.rename(site.write / "app.moved")
+        writer.write("after 1")
+        client.expect(["before", "after 1"])
+        writer.write("after 2")
+        client.expect(["before", "after 1", "after 2"], quiet_s=0.2)
+        write(log, "new 1")
+        client.expect(["before", "after 1", "after 2", "new 1"])
+
+
+def test_d12_a_rename_within_the_glob_tells_no_line_again(serve: Serve, site: Site) -> None:
+    log = site.write / "app.log"
+    write(log, *numbered("old", 3))
+    server = serve(f"{site.read}/app.log*")
+    live = server.json(stream="app.log")
+    live.expect(numbered("old", 3))
+    rotate(log)
+    append(log, "new 1")
+    live.expect([*numbered("old", 3), "new 1"])
+    server.wait_streams("app.log", "app.log.1")
+    rotated = server.json(stream="app.log.1")
+    rotated.expect(numbered("old", 3))
+    append(log, "new 2")
+    live.expect([*numbered("old", 3), "new 1", "new 2"], quiet_s=0.2)
+    rotated.expect(numbered("old", 3), quiet_s=0.1)
+
+
+def test_d14_a_rotated_file_that_is_compressed_later_is_not_told_again(serve: Serve, site: Site) -> None:
+    log = site.write / "app.log"
+    write(log, *numbered("first", 30))
+    server = serve(f"{site.read}/*")
+    client = server.json(stream="app.log", tail=100)
+    client.expect(numbered("first", 30))
+    rotate(log)
+    append(log, *numbered("second", 30))
+    client.expect(numbered("first", 30) + numbered("second", 30))
+    server.wait_streams("app.log", "app.log.1")
+    rotate(log)
+    append(log, *numbered("third", 30))
+    old = site.write / "app.log.2"
+    with gzip.open(site.write / "app.log.2.gz", "wb") as packed:
+        packed.write(old.read_bytes())
+    old.unlink()
+    client.expect(numbered("first", 30) + numbered("second", 30) + numbered("third", 30), quiet_s=1.2)
+    assert "app.log.2.gz" not in [stream["name"] for stream in server.streams()]
+
+
+# -- D15: random rotation, compared with what was written ---------------------------------------------------------------------
+
+
+def by_sequence(log: Path, number: int) -> None:
+    """app.log.1, app.log.2, …, all kept."""
+    del number
+    rotate(log)
+
+
+def by_date(log: Path, number: int) -> None:
+    """A name for ever."""
+    log.rename(log.with_name(f"{log.name}-20261123-{number:06}"))
+
+
+def by_sequence_with_deletion(log: Path, number: int) -> None:
+    """Only two are kept: some go before anybody has read them."""
+    del number
+    rotate(log, kept=2)
+
+
+def by_copy(log: Path, number: int) -> None:
+    """copytruncate to dated names."""
+    copytruncate(log, f"{log.name}-20261123-{number:06}")
+
+
+def by_copy_with_deletion(log: Path, number: int) -> None:
+    """copytruncate over the one copy there is."""
+    del number
+    copytruncate(log)
+
+
+def write_and_rotate(log: Path, rotation: Callable[[Path, int], None], random: Random) -> list[str]:
+    """Some seconds of a busy log; every line is different in its first characters."""
+    written: list[str] = []
+    rotations = count(1)
+    end = time.monotonic() + 2.5
+    while time.monotonic() < end:
+        lines = [f"{len(written) + i:08} {'.' * random.randrange(120)}" for i in range(random.randrange(1, 60))]
+        append(log, *lines)
+        written += lines
+        if random.random() < 0.15:
+            rotation(log, next(rotations))
+        time.sleep(random.choice((0, 0, 0.001, 0.01, 0.03)))
+    append(log, "the last line")
+    return [*written, "the last line"]
+
+
+@pytest.mark.parametrize("rotation", [by_sequence, by_date])
+def test_d15_random_rotation_without_deletion_loses_nothing(
+    serve: Serve, site: Site, rotation: Callable[[Path, int], None]
+) -> None:
+    log = site.write / "app.log"
+    write(log)
+    server = serve(site.read / "app.log")
+    plain, json = server.client(), server.json()
+    written = write_and_rotate(log, rotation, seeded(15))
+    json.wait(lambda: json.lines[-1:] == ["the last line"], "the last line")
+    assert_exact(json.lines, written)
+    assert "gap" not in json.events
+    plain.expect(written)
+
+
+@pytest.mark.parametrize("rotation", [by_sequence_with_deletion, by_copy, by_copy_with_deletion])
+def test_d15_random_rotation_with_deletion_repeats_nothing_and_names_what_is_lost(
+    serve: Serve, site: Site, rotation: Callable[[Path, int], None]
+) -> None:
+    log = site.write / "app.log"
+    write(log)
+    json = serve(site.read / "app.log").json()
+    written = write_and_rotate(log, rotation, seeded(16))
+    json.wait(lambda: json.lines[-1:] == ["the last line"], "the last line")
+    lost = assert_never_twice(json.lines, written)
+    if lost:
+        assert {"gap", "truncated", "rotated", "appeared"} & set(json.events), "lost, and nothing was said"
+
+
+def test_d16_many_rotations_cost_no_second_reading(serve: Serve, site: Site) -> None:
+    log = site.write / "app.log"
+    write(log)
+    server = serve(site.read / "app.log")
+    client = server.raw()
+    before = server.read_bytes
+    rotations = 200 if site.is_remote else 1000
+    expected = bytearray()
+    for number in range(rotations):
+        data = as_bytes(numbered(f"file {number} line", 50, width=200))
+        with Writer(log) as writer:
+            writer.write_bytes(data)
+        expected += data
+        log.rename(log.with_name(f"app.log.{number:06}"))
+        log.touch()
+        if number >= 20:
+            log.with_name(f"app.log.{number - 20:06}").unlink()
+        client.wait(lambda: len(client.data) >= len(expected) - 10 * len(data), "the files before the last ten")
+    append(log, "the end")
+    expected += b"the end\n"
+    client.wait(lambda: len(client.data) >= len(expected), "the end")
+    assert bytes(client.data) == bytes(expected)
+    assert server.read_bytes - before <= len(expected) * 1.1 + (1 << 20)

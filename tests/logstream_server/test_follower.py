@@ -1,0 +1,305 @@
+"""Following a path through everything that is done to log files, against a model of what was written.
+
+The machine drives the follower by hand, so every interleaving of writer, rotation and look can happen, also those that a
+timer would hit once a year. Real files, no threads; time is a number.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from logstream_server import history
+from logstream_server.catchup import moved, next_leg, settle, undelivered, walk
+from logstream_server.cursor import Position, Positions, cursor_at, encode_cursor, parse_cursor
+from logstream_server.follower import Follower, FollowOptions
+from logstream_server.framing import Flag
+from logstream_server.history import Lost
+from logstream_server.ring import Entry, EventKind, Ring
+from logstream_server.stream import Stream
+from logstream_server.watch import Watch
+
+OPTIONS = FollowOptions(partial_after_s=5.0, rotate_wait_s=5.0, max_line_bytes=1 << 16)
+POLL = Watch("poll", None, lambda: None)
+
+
+class Text:
+    """Puts delivered entries together: a PARTIAL line and its CONTINUED rest are one line."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.events: list[EventKind] = []
+        self._open: dict[object, bytes] = {}
+
+    def add(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            if entry.event is not None or entry.generation is None:
+                self.events.append(entry.event.kind if entry.event else EventKind.APPEARED)
+                continue
+            data = entry.data
+            if entry.flags & Flag.CONTINUED:
+                data = self._open.pop(entry.generation.inode, b"") + data
+            if entry.flags & Flag.PARTIAL:
+                self._open[entry.generation.inode] = data
+            else:
+                self.lines += data.split(b"\n")[:-1]
+
+    def all(self) -> list[bytes]:
+        """Also the lines that were never ended."""
+        return self.lines + list(self._open.values())
+
+
+def read_to_head(stream: Stream, positions: Positions) -> tuple[list[Entry], Positions, bool]:
+    """What a reader at `positions` gets until it has everything: file first, then ring; and whether something was lost."""
+    out: list[Entry] = []
+    lost = False
+    while True:
+        base_seq, base = stream.ring.base()
+        leg = next_leg(positions, base_seq, base)
+        if leg is None:
+            break
+        positions = moved(positions, leg.position)
+        try:
+            got = history.read_leg(stream, leg, 100, OPTIONS.max_line_bytes)
+            positions = walk(got, positions)
+            out += got
+        except Lost:
+            lost = True
+            positions = moved(positions, Position(leg.position.generation, leg.until))
+    positions = settle(positions, base_seq, base)
+    entries = undelivered(stream.ring.since(base_seq, 1 << 30) or [], positions)
+    return out + entries, walk(entries, positions), lost
+
+
+class Following(RuleBasedStateMachine):
+    """Writers, rotations and a follower."""
+
+    @initialize(ring_bytes=st.sampled_from([2000, 1 << 20]))
+    def begin(self, ring_bytes: int) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.path = self.folder / "app.log"
+        self.ring_bytes = ring_bytes
+        self.now = 1000.0
+        self.numbers = itertools.count(1)
+        self.ids = itertools.count(1)
+        self.written: list[bytes] = []
+        self.may_miss: set[bytes] = set()
+        self.files: list[Path] = []
+        self.writer = self.path.open("ab", buffering=0)
+        self.old_writer = None
+        self.unfinished = b""
+        self.emptied = False
+        self.start_follower()
+
+    def start_follower(self, *, first: bool = True) -> None:
+        self.stream = Stream("app.log", str(self.path), (), Ring(self.ring_bytes))
+        self.follower = Follower(
+            self.stream, OPTIONS, POLL, lambda stream: None, from_start=False, next_id=self.ids.__next__
+        )
+        self.follower.run(self.now)
+        if first:
+            self.text = Text()
+            self.readers: list[tuple[str, list[bytes]]] = []
+        self.seq, self.positions = self.stream.ring.head()
+
+    def unread(self) -> set[bytes]:
+        self.collect()
+        return set(self.written) - set(self.text.all())
+
+    def collect(self) -> None:
+        """A client that is live as long as the ring holds what it needs, and reads the file where it does not."""
+        entries = self.stream.ring.since(self.seq, 1 << 30)
+        if entries is None:
+            entries, self.positions, lost = read_to_head(self.stream, self.positions)
+            self.note_loss(lost, entries)
+        else:
+            entries = undelivered(entries, self.positions)
+            self.positions = walk(entries, self.positions)
+        self.text.add(entries)
+        self.seq = self.stream.ring.head()[0]
+
+    def note_loss(self, lost: bool, entries: list[Entry]) -> None:
+        """A reader who fell behind the ring, and whose file was emptied without a copy, is told so."""
+        if lost:
+            assert self.emptied, "a gap, but every line is still there"
+            self.may_miss |= set(self.written) - set(self.text.all())
+
+    # -- what writers and rotations do
+
+    def line(self) -> bytes:
+        return b"%06d" % next(self.numbers)
+
+    @rule(count=st.integers(1, 5), filler=st.sampled_from([b"", b" x", b" " + b"y" * 300]))
+    def write(self, count: int, filler: bytes) -> None:
+        lines = [self.line() + filler for _ in range(count)]
+        if self.unfinished:
+            whole = self.unfinished + lines[0]
+            self.written[self.written.index(self.unfinished)] = whole
+            if self.unfinished in self.may_miss:
+                self.may_miss.add(whole)
+            self.writer.write(b"\n".join(lines) + b"\n")
+            self.written += lines[1:]
+            self.unfinished = b""
+        else:
+            self.writer.write(b"\n".join(lines) + b"\n")
+            self.written += lines
+
+    @rule()
+    def write_beginning(self) -> None:
+        if not self.unfinished:
+            self.unfinished = self.line()
+            self.written.append(self.unfinished)
+            self.writer.write(self.unfinished)
+
+    @rule(filler=st.sampled_from([b"", b" " + b"z" * 300]))
+    def write_late(self, filler: bytes) -> None:
+        """A process that has not noticed the rotation yet."""
+        if self.old_writer is not None:
+            line = self.line() + filler
+            self.old_writer.write(line + b"\n")
+            self.written.append(line)
+
+    def end_line(self) -> None:
+        """Rotation in the middle of a line is for tests of its own: here the model would need two writers' lines."""
+        if self.unfinished:
+            self.write(1, b"")
+
+    @rule()
+    def rotate(self) -> None:
+        self.end_line()
+        self.shift()
+        self.path.rename(self.folder / "app.log.1")
+        self.old_writer, self.writer = self.writer, self.path.open("ab", buffering=0)
+
+    def shift(self) -> None:
+        for number in range(20, 0, -1):
+            old = self.folder / f"app.log.{number}"
+            if old.exists():
+                old.rename(self.folder / f"app.log.{number + 1}")
+
+    @rule()
+    def copy_and_truncate(self) -> None:
+        self.end_line()
+        self.shift()
+        shutil.copy(self.path, self.folder / "app.log.1")
+        os.truncate(self.path, 0)
+
+    @rule()
+    def truncate(self) -> None:
+        self.end_line()
+        self.may_miss |= self.unread()
+        self.emptied = True
+        os.truncate(self.path, 0)
+
+    @rule()
+    def delete(self) -> None:
+        self.end_line()
+        self.may_miss |= self.unread()
+        self.emptied = True
+        self.path.unlink()
+        self.writer = self.path.open("ab", buffering=0)
+
+    # -- what the follower and readers do
+
+    @rule(steps=st.integers(1, 4))
+    def look(self, steps: int) -> None:
+        for _ in range(steps):
+            self.now += 0.25
+            self.follower.run(self.now)
+            self.collect()
+
+    @rule()
+    def wait(self) -> None:
+        self.settle_down()
+        self.now += 6
+        self.settle_down()
+        self.old_writer = None
+
+    @rule()
+    def take_cursor(self) -> None:
+        """A reader who has everything so far goes away."""
+        self.collect()
+        positions = self.stream.ring.head()[1]
+        self.readers.append((encode_cursor(cursor_at("app.log", positions)), self.text.all()))
+
+    @rule()
+    def restart(self) -> None:
+        """The server is killed; its own reader comes back to the next one with a cursor."""
+        self.collect()
+        cursor = parse_cursor(encode_cursor(cursor_at("app.log", self.positions)))
+        self.follower.close()
+        if any(position.offset == 0 for position in self.positions):
+            # What came and went between two looks at an empty file left no trace in the cursor.
+            self.may_miss |= self.unread()
+        self.old_writer = None  # a file that is rotated away is not followed by a server that starts later
+        self.start_follower(first=False)
+        self.resume_own(cursor)
+
+    def resume_own(self, cursor: object) -> None:
+        resumed = history.resume(self.stream, cursor)  # type: ignore[arg-type]
+        if not resumed.recovered:
+            self.may_miss |= set(self.written) - set(self.text.all())
+            return  # from here on only what is new
+        entries, self.positions, lost = read_to_head(self.stream, resumed.positions)
+        self.note_loss(lost, entries)
+        self.text.add(entries)
+        self.seq = self.stream.ring.head()[0]
+
+    def settle_down(self) -> None:
+        for _ in range(40):
+            before = self.stream.ring.head()[0]
+            if self.follower.run(self.now) != 0.0 and self.stream.ring.head()[0] == before:
+                break
+        self.collect()
+
+    @invariant()
+    def nothing_twice(self) -> None:
+        if hasattr(self, "text"):
+            lines = self.text.all()
+            assert len(lines) == len(set(lines)), "a line came twice"
+
+    def teardown(self) -> None:
+        if not hasattr(self, "folder"):
+            return
+        try:
+            self.end_line()
+            self.now += 1
+            self.settle_down()
+            got = self.text.all()
+            missing = [line for line in self.written if line not in set(got)]
+            assert not set(missing) - self.may_miss, f"lost {missing}"
+            strange = {line for line in set(got) - set(self.written) if not self.is_beginning(line)}
+            assert not strange, f"lines that nobody wrote: {strange}"
+            self.readers_get_the_rest(got)
+        finally:
+            self.follower.close()
+            shutil.rmtree(self.folder)
+
+    def is_beginning(self, line: bytes) -> bool:
+        """Of a line that went out in its silence, before the file was truncated and the rest was lost."""
+        return any(whole.startswith(line) for whole in self.may_miss)
+
+    def readers_get_the_rest(self, got: list[bytes]) -> None:
+        for token, had in self.readers[-3:]:
+            resumed = history.resume(self.stream, parse_cursor(token))
+            if not resumed.recovered:
+                continue
+            entries, _, lost = read_to_head(self.stream, resumed.positions)
+            assert not lost or self.emptied, "a gap, but every line is still there"
+            text = Text()
+            text.add(entries)
+            rest = [line for line in text.all() if line]
+            assert len(rest) == len(set(rest)), "a line came twice to a reader who resumed"
+            begun = {line for line in had if line not in set(got)}
+            repeated = {line for line in rest if line in set(had)} - begun
+            assert not repeated, f"a reader got what it had: {repeated} of {had}, {resumed}"
+
+
+TestFollowing = Following.TestCase
+TestFollowing.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
