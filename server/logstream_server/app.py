@@ -1,4 +1,8 @@
-"""The application factory: settings in, a Starlette application out."""
+"""The application factory: settings in, a Starlette application out.
+
+`/ws`, `/api/v1/...`, `/` and `/assets/...` stand below --base-path; `/healthz`, `/readyz` and `/metrics` at the root,
+or on --metrics-port and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,16 @@ from contextlib import asynccontextmanager
 from typing import TypedDict
 
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute, Mount, WebSocketRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.types import Lifespan
 
+from .health import health_routes
+from .metrics import metrics_routes
+from .page import page_routes, read_assets
+from .problems import HANDLERS
+from .rest import create_api
 from .service import Service
 from .settings import Settings
 from .ws import socket_endpoint
@@ -25,14 +37,40 @@ def create_app(settings: Settings, service: Service | None = None) -> Starlette:
     service = service or Service.build(settings)
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[State]:
+    async def lifespan(_app: Starlette) -> AsyncIterator[State]:
         await service.start()
         try:
             yield {"service": service}
         finally:
             await service.stop()
 
-    routes: list[BaseRoute] = [WebSocketRoute("/ws", socket_endpoint)]
+    routes: list[BaseRoute] = [
+        WebSocketRoute("/ws", socket_endpoint),
+        Mount("/api/v1", create_api(service)),
+        *page_routes(read_assets()),
+    ]
     if settings.base_path:
-        routes = [Mount(settings.base_path, routes=routes)]
-    return Starlette(routes=routes, lifespan=lifespan)
+        routes = [Mount(settings.base_path, routes=routes), Route(settings.base_path, _add_slash)]
+    if settings.metrics_port is None:
+        routes = [*_operations(service), *routes]
+    return _starlette(routes, lifespan)
+
+
+def create_metrics_app(service: Service) -> Starlette:
+    """What `--metrics-port` serves."""
+    return _starlette(_operations(service))
+
+
+def _operations(service: Service) -> list[BaseRoute]:
+    return [*health_routes(service), *metrics_routes(service)]
+
+
+def _starlette(routes: list[BaseRoute], lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+    app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan)
+    app.router.redirect_slashes = False  # its redirects name http:// and the host that it sees, not the one outside
+    return app
+
+
+async def _add_slash(request: Request) -> Response:
+    """The page's addresses are relative to its folder; so is this one, to be true behind any proxy."""
+    return Response(status_code=308, headers={"Location": request.url.path.rsplit("/", 1)[-1] + "/"})

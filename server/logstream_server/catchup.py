@@ -76,11 +76,16 @@ def next_leg(positions: Positions, base_seq: int, base: Positions) -> Leg | None
 
 
 def settle(positions: Positions, base_seq: int, base: Positions) -> Positions:
-    """`positions` without the generations that are over, and with those that the ring's base has begun. The newest stays in
-    any case: what it says about older ones."""
+    """`positions` without the generations that are over, and with those that the ring's base has begun. Where
+    nothing is left the newest stays, for what it says about older ones."""
     newest = _newest(positions)
-    kept = [p for p in positions if p.generation.id == newest or not _ended_before(p.generation, base_seq)]
-    return (*kept, *(p for p in base if p.generation.id > newest))
+    newer = tuple(p for p in base if p.generation.id > newest)
+    kept = [
+        p
+        for p in positions
+        if not _ended_before(p.generation, base_seq) or (p.generation.id == newest and not newer)
+    ]
+    return (*kept, *newer)
 
 
 def _ended_before(generation: Generation, seq: int) -> bool:

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from .catchup import is_ahead
 from .cursor import Positions
 from .pace import Pacer
-from .ring import Ring, StreamEvent, advance
+from .ring import Entry, Ring, StreamEvent, advance
 from .view import Encoded, View, encode
 
 WINDOW_BYTES: Final = 2 << 20
@@ -120,7 +120,7 @@ class Channel:
         encoded = encode(self.view, self.stream, entries, self.positions)
         count = encoded.count
         if encoded.needs_file is not None and count == 0:
-            return self._step_over()
+            return self._step_over(entries[0])
         return self._add(encoded, self.next_seq + count, entries[count - 1].total)
 
     def _add(self, encoded: Encoded, next_seq: int, total: int) -> Batch:
@@ -139,10 +139,8 @@ class Channel:
         self.leave_all()
         return self._add(Encoded(b"", positions, 0), next_seq, self.ring.total_bytes)
 
-    def _step_over(self) -> Batch:
+    def _step_over(self, entry: Entry) -> Batch:
         """The next entry is only in the file as these clients want it: they read it there."""
-        entry = (self.ring.since(self.next_seq, 1) or [None])[0]
-        assert entry is not None
         self.leave_all()
         return self._add(Encoded(b"", advance(self.positions, entry), 1), self.next_seq + 1, entry.total)
 

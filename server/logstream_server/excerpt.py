@@ -1,8 +1,8 @@
 """Ring entries in, one answer's worth of lines out: with the exact position after the last of them.
 
-What REST is to a page of text what a channel is to a live view, but it ends somewhere: after so many lines, so many bytes, at
-a loss. The answer is the same whether the entries come from the ring or were read again from the file: an unfinished line and
-its continuation are one line when both are there. Pure; where the entries come from is `retrieve`'s business.
+What a channel is to the live view, but with an end: after so many lines, so many bytes, or at a loss. The answer is the
+same whether the entries come from the ring or were read again from the file: an unfinished line and its continuation
+are one line when both are there. Pure; where the entries come from is the business of `retrieve`.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Excerpt:
 class Collector:
     """Takes entries in order until it is full. `positions` say what a reader has who got all that was taken.
 
-    `max_lines` None: any number. `max_bytes` is looked at after each entry, so an answer is longer by one at most. A line that
-    continues one which is not here, or that comes after an unfinished one, begins the next excerpt: so `partial` can only be
-    the last line and `continued` the first.
+    `max_lines` None: any number. `max_bytes` is looked at after each entry, so an answer is longer by one at most. A
+    line that continues one which is not here, or that comes after an unfinished one, begins the next excerpt: so
+    `partial` can only be the last line and `continued` the first.
     """
 
     def __init__(self, begin: Positions, chosen: LineFilter, max_lines: int | None, max_bytes: int) -> None:
@@ -65,10 +65,7 @@ class Collector:
 
     def take(self, entries: Iterable[Entry]) -> bool:
         """Take what there is room for; whether that was all."""
-        for entry in entries:
-            if self.is_full or not self._take(entry):
-                return False
-        return True
+        return all(not self.is_full and self._take(entry) for entry in entries)
 
     def end_in_gap(self, after: Position, gap: StreamEvent) -> None:
         """The bytes up to `after` are lost; the excerpt ends here and says so."""
@@ -138,6 +135,8 @@ class Collector:
     def _emit(self, entry: Entry) -> bool:
         """A line of its own, if the filter wants it."""
         line = _text(entry)
+        if not line and entry.flags & Flag.PARTIAL:
+            return False  # nothing but a byte order mark so far
         if self._filter and not self._filter.matches(line.encode()):
             return False
         if entry.flags & Flag.CONTINUED:

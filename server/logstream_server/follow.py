@@ -123,7 +123,7 @@ def looks_binary(head: bytes) -> bool:
     return b"\0" in head.lstrip(b"\0").rstrip(b"\0")
 
 
-def rotation_rank(base: str, name: str) -> tuple[int, int, str]:
-    """Sorts rotated names of `base` that are equally old, the oldest first: app.log.2 before app.log.1, dates as they are."""
-    suffix = name[len(base) + 1 :] if name.startswith(base) else ""
-    return (0, -int(suffix), "") if suffix.isdecimal() and len(suffix) < 5 else (1, 0, name)
+def rotation_number(base: str, name: str) -> int | None:
+    """How often a file with this name was rotated, when the name says so (app.log.3), else None."""
+    prefix, _, number = name.rpartition(".")
+    return int(number) if prefix == base and number.isdecimal() and len(number) < 5 else None

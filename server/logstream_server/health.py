@@ -1,7 +1,8 @@
-"""Health and readiness for whoever restarts and routes: a kubelet, a load balancer. Neither origin nor token is asked for.
+"""Health and readiness, for whoever restarts and routes: a kubelet, a load balancer. Neither needs a token.
 
-`/healthz` fails when restarting would help: a mount that was lost is bound anew by a new process. That the event loop turns is
-shown by the answer itself. `/readyz` fails while clients should go elsewhere. Neither cares whether a file exists.
+`/healthz` fails when restarting would help: a mount that was lost is bound anew by a new process. That the event loop
+turns is shown by the answer itself. `/readyz` fails while clients should go elsewhere. Neither cares whether a file
+exists.
 """
 
 from __future__ import annotations
@@ -22,11 +23,10 @@ MOUNT_ERROR_S: Final = 60.0
 def health_routes(service: Service) -> list[BaseRoute]:
     """`/healthz` and `/readyz`."""
 
-    async def healthz(request: Request) -> Response:
-        reason = sickness(service, time.monotonic())
-        return _answer(reason)
+    async def healthz(_request: Request) -> Response:
+        return _answer(sickness(service, time.monotonic()))
 
-    async def readyz(request: Request) -> Response:
+    async def readyz(_request: Request) -> Response:
         return _answer(unreadiness(service))
 
     return [Route("/healthz", healthz), Route("/readyz", readyz)]

@@ -231,14 +231,15 @@ def resume(stream: Stream, cursor: Cursor, *, tail: int | None = None) -> Resume
     head = stream.ring.head()[1]
     if cursor.stream != stream.name:
         return _fallback(stream, head, tail, f"the cursor belongs to the stream {cursor.stream!r}")
-    positions: list[Position] = []
+    found: dict[Generation, Position] = {}
     lost: str | None = None
     for mark in cursor.marks:
-        found = _locate(stream, mark)
-        if found is None:
+        position = _locate(stream, mark)
+        if position is None:
             lost = _why_lost(mark)
-        else:
-            positions.append(found)
+        elif position.generation not in found or found[position.generation].offset < position.offset:
+            found[position.generation] = position  # an empty file's mark may fit its successor of the same inode
+    positions = list(found.values())
     if cursor.marks and not positions:
         return _fallback(stream, head, tail, lost or "")
     positions = _add_missed(stream, positions, head)
@@ -260,8 +261,12 @@ def _why_lost(mark: Mark) -> str:
 
 def _locate(stream: Stream, mark: Mark) -> Position | None:
     """The generation of the stream, or the file beside it, that holds what the reader at `mark` has read."""
+    newest = stream.newest_of(mark.inode) if mark.inode is not None and not mark.offset else None
+    if newest is not None and newest.end == 0:
+        return Position(newest, 0)  # it was empty when the cursor was taken, and stayed so
     for generation, _ in reversed(stream.generations()):
-        file = stream.file_of(generation) if _may_be(generation, mark) else None
+        suits = _may_be(generation, mark) and (newest is None or generation is newest)
+        file = stream.file_of(generation) if suits else None
         if file is not None:
             try:
                 if holds(file, mark):
@@ -271,10 +276,10 @@ def _locate(stream: Stream, mark: Mark) -> Position | None:
             finally:
                 file.release()
     file = find_content(stream.path, stream.roots, mark, keep_open=True)
-    generation = None if file is None else _adopt(stream, file)
-    if file is None or generation is None:
+    adopted = None if file is None else _adopt(stream, file)
+    if file is None or adopted is None:
         return None
-    return Position(generation, mark.offset, _marker(file, mark.offset))
+    return Position(adopted, mark.offset, _marker(file, mark.offset))
 
 
 def _may_be(generation: Generation, mark: Mark) -> bool:

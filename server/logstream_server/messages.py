@@ -60,9 +60,10 @@ _decoder = msgspec.json.Decoder(ClientMessage)
 def parse_client_message(data: bytes) -> ClientMessage:
     """What a client sent. Raises BadQuery naming what is wrong with it."""
     try:
-        return _decoder.decode(data)
+        message: ClientMessage = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadQuery(CloseCode.BAD_REQUEST, f"message not understood: {error}") from error
+    return message
 
 
 def token(stream: str, positions: Positions) -> str:

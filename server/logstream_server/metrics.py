@@ -1,7 +1,7 @@
 """`/metrics`: what the server has done and how it is, for Prometheus.
 
-Nothing is counted here: a collector reads the counters that hub, service and streams keep anyway, when it is asked. Each
-application has its own registry. Names: https://prometheus.io/docs/practices/naming/
+Nothing is counted here: when it is asked, a collector reads the counters that hub, service and streams keep anyway.
+Each application has its own registry. Names: https://prometheus.io/docs/practices/naming/
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class ServiceCollector(Collector):
             for stream in streams:
                 counter.add_metric([stream.name], getattr(stream.counters, field))
             yield counter
-        lag = GaugeMetricFamily(PREFIX + "tail_lag_bytes", "Bytes of the file that are not read yet.", labels=["stream"])
+        lag = GaugeMetricFamily(PREFIX + "tail_lag_bytes", "Bytes of the file not read yet.", labels=["stream"])
         mode = GaugeMetricFamily(
             PREFIX + "watcher_mode", "How changes of the file are noticed: notify or poll.", labels=["stream", "mode"]
         )
@@ -135,7 +135,11 @@ class ServiceCollector(Collector):
         for name, text, value in (
             ("lines_sent", "Lines sent, over all clients.", counters.lines_sent),
             ("bytes_sent", "Bytes of frames sent, over all clients.", counters.bytes_sent),
-            ("slow_disconnects", "Clients closed because they asked for that when they lag.", counters.slow_disconnects),
+            (
+                "slow_disconnects",
+                "Clients that wanted to be closed when they lag, and were.",
+                counters.slow_disconnects,
+            ),
             ("aborted_clients", "Clients cut off because they neither read nor answered.", counters.aborted),
         ):
             yield CounterMetricFamily(PREFIX + name, text, value)

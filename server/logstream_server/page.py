@@ -1,8 +1,8 @@
 """The web page: the files in `web/`, read once and served from memory.
 
-Nothing of it is secret, so it needs no token; what it shows comes over `/ws` and the API, which do. Its policy lets it load
-and talk to nothing but this server, and no other page frame it. Which files there are is fixed when the server starts, so
-there is no path to walk.
+Nothing of it is secret, so it needs no token; what it shows comes over `/ws` and the API, which do. Its policy lets it
+load from and talk to nothing but this server, and no other page frame it. Which files there are is fixed when the
+server starts, so there is no path to walk.
 """
 
 from __future__ import annotations
@@ -19,18 +19,10 @@ from starlette.routing import BaseRoute, Route
 
 WEB: Final = Path(__file__).parent / "web"
 INDEX: Final = "index.html"
-POLICY: Final = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data:",
-        # 'self' is also the WebSocket of the same host and port: CSP 3, and since 2022 in every browser (Safari was last).
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-    )
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    # 'self' is also the WebSocket of the same host and port: CSP 3, and since 2022 all browsers (Safari was last).
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 _TYPES: Final = {
     ".css": "text/css; charset=utf-8",
@@ -46,9 +38,10 @@ _HEADERS: Final = {
     "Cache-Control": "no-cache",  # kept, but asked about: a new version of the server has a new page
     "Content-Security-Policy": POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",  # the address may hold a filter, or a token
+    "Referrer-Policy": "same-origin",  # the address may hold a filter, or a token
     "X-Content-Type-Options": "nosniff",
 }
+
 
 @dataclass(frozen=True, slots=True)
 class Asset:

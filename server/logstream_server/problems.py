@@ -1,7 +1,8 @@
 """Errors over HTTP: problem details as JSON (RFC 9457), one form for all that can go wrong.
 
-`type` is always about:blank: the status says what kind of problem it is, `detail` is for a person, and `code` is the close code
-that a WebSocket would have got for the same mistake. The application's exception handlers; `access` and `rest` use `problem`.
+`type` is always about:blank: the status says what kind of problem it is, `detail` is for a person, and `code` is the
+close code that a WebSocket would have got for the same mistake. Here are the application's exception handlers; `rest`
+uses `problem` directly.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .errors import BadQuery, CloseCode
 from .retrieve import Unavailable
 
 NEVER_STORED: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-"""Headers of every answer that is made for its request: a log is nothing to keep, and its text is nothing to guess at."""
+"""Headers of every answer made for its request: a log is nothing to keep, and its text nothing to guess about."""
 
 _STATUS: Final = {
     CloseCode.SHUTTING_DOWN: 503,
@@ -40,7 +41,12 @@ def problem(
     status: int, detail: str, headers: Mapping[str, str] | None = None, *, code: CloseCode | None = None
 ) -> Response:
     """An answer that says what is wrong. `detail`: a sentence; headers of the same name beat ours."""
-    body: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
     if code is not None:
         body["code"] = int(code)
     retry = {"Retry-After": str(_RETRY_S)} if status in (429, 503) else {}
@@ -49,12 +55,12 @@ def problem(
     )
 
 
-async def _bad_query(request: Request, error: Exception) -> Response:
+async def _bad_query(_request: Request, error: Exception) -> Response:
     assert isinstance(error, BadQuery)
     return problem(_STATUS[error.code], error.reason, code=error.code)
 
 
-async def _unavailable(request: Request, error: Exception) -> Response:
+async def _unavailable(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Unavailable)
     return problem(503, error.reason, {"Retry-After": str(error.retry_s)})
 
@@ -70,7 +76,7 @@ async def _http(request: Request, error: Exception) -> Response:
     return problem(error.status_code, detail, error.headers)
 
 
-async def _defect(request: Request, error: Exception) -> Response:
+async def _defect(_request: Request, _error: Exception) -> Response:
     """A mistake of ours; the server's log has the rest."""
     return problem(500, "the server made a mistake; its log says which")
 

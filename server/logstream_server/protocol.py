@@ -99,7 +99,7 @@ class TakeoverProtocol(WebSocketsSansIOProtocol):
             connection.connection_lost(None)
             return
         self.connections.add(connection)  # type: ignore[arg-type]  # it has the one method that the server calls
-        connection.attach(transport, self.connections.discard)  # type: ignore[arg-type]
+        connection.attach(transport, self.connections.discard)
         for data in early:  # after the app has said its first words
             self.loop.call_soon(connection.data_received, data)
 

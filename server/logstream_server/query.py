@@ -67,7 +67,8 @@ def collect(pairs: Iterable[tuple[str, str]], known: frozenset[str] = _KNOWN) ->
         if name.startswith("_"):
             continue
         if name not in known:
-            raise _bad(f"unknown parameter {name[:40]!r}; there are {', '.join(sorted(known - {'access_token'})) or 'none'}")
+            there_are = ", ".join(sorted(known - {"access_token"})) or "none"
+            raise _bad(f"unknown parameter {name[:40]!r}; there are {there_are}")
         if name in values and name not in _REPEATABLE:
             raise _bad(f"{name} is given twice")
         values.setdefault(name, []).append(value)

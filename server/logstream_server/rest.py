@@ -1,7 +1,8 @@
 """The REST API, `/api/v1`: which streams there are, and their lines a page at a time.
 
-Each page carries the cursor after its last line, in the answer and in the header `Logstream-Cursor`: `/ws?cursor=` goes on
-there, and so does the next page (`Link: rel="next"` while there is more). Lines are read and answers made on threads (`retrieve`).
+Each page carries the cursor after its last line, in the answer and in the header `Logstream-Cursor`: `/ws?cursor=` goes
+on there, and so does the next page (`Link: rel="next"` while there is more). Lines are read and answers made on threads
+(`retrieve`).
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class _Turns:
 class _Sliced(Response):
     """An answer that is handed over in slices: of a client that does not read it, the server holds no second copy."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         body = memoryview(self.body)
         end = 0 if scope["method"] == "HEAD" else len(body)
@@ -184,7 +185,7 @@ def _read(stream: Stream, order: Order, kind: str) -> tuple[Resumed, Excerpt, by
     return begun, excerpt, _BODIES[kind](stream, begun, excerpt)
 
 
-# -- the forms of an answer ----------------------------------------------------------------------------------------------
+# -- the forms of an answer --------------------------------------------------------------------------------------------
 
 
 def _end(stream: Stream, begun: Resumed, excerpt: Excerpt) -> dict[str, Any]:
@@ -224,7 +225,7 @@ def _ndjson_body(stream: Stream, begun: Resumed, excerpt: Excerpt) -> bytes:
     return _json.encode_lines(objects)
 
 
-def _text_body(stream: Stream, begun: Resumed, excerpt: Excerpt) -> bytes:
+def _text_body(_stream: Stream, _begun: Resumed, excerpt: Excerpt) -> bytes:
     """The lines as plain clients of the socket get them: each with a newline."""
     lines = excerpt.lines
     if excerpt.continued and not lines[0]:

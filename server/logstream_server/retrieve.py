@@ -1,8 +1,8 @@
 """Reading an excerpt of a stream, on a thread: what REST answers with.
 
-Where the reader begins (the last lines, a cursor, the start), then the file and the ring in the same steps as a client that
-catches up (`catchup`), to the stream's head as it was when it was asked. Nothing here runs on the event loop but `Reads`, which
-waits, and not for ever: a file system that hangs keeps a thread, never an answer.
+Where the reader begins (the last lines, a cursor, the start), then the file and the ring in the same steps as a client
+that catches up (`catchup`), to the stream's head as it was when it was asked. Nothing here runs on the event loop but
+`Reads`, which waits, and not for ever: a file system that hangs keeps a thread, never an answer.
 """
 
 from __future__ import annotations
@@ -180,8 +180,9 @@ class _Reader:
             cause = lost.__cause__
             if isinstance(cause, OSError) and cause.errno not in GONE_ERRNOS:
                 raise Unavailable(f"{self._stream.name}: {lost.reason}") from lost
-            known = [p for p in (*base, *self._head) if (p.generation, p.offset) == (leg.position.generation, leg.until)]
-            after = known[0] if known else Position(leg.position.generation, leg.until)
+            lost_until = (leg.position.generation, leg.until)
+            known = (p for p in (*base, *self._head) if (p.generation, p.offset) == lost_until)
+            after = next(known, Position(*lost_until))
             collector.end_in_gap(after, StreamEvent(EventKind.GAP, lost.reason, lost.lost_bytes))
             return
         collector.positions = moved(collector.positions, leg.position)
@@ -189,7 +190,7 @@ class _Reader:
 
 
 def _prove(stream: Stream, position: Position) -> Position:
-    """The position with its marker, which a cursor needs, read where it is not known (the start of a part of a file)."""
+    """The position with its marker, which a cursor needs: read where it is not known (the start of part of a file)."""
     size = min(position.offset, MARKER_BYTES)
     file = stream.file_of(position.generation) if len(position.marker) < size else None
     if file is None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import resource
 import socket
 import sys
+from collections.abc import Iterator
 from typing import Any, Final
 
 import uvicorn
 
-from .app import create_app
+from .app import create_app, create_metrics_app
 from .errors import CannotListen
 from .protocol import TakeoverProtocol
 from .service import Service
@@ -24,19 +26,55 @@ NOTSENT_BYTES: Final = 128 << 10
 """Bytes that the kernel takes for a client beyond what is on the wire (TCP_NOTSENT_LOWAT): a client that stops reading holds no
 more kernel memory than that, while what is in flight still follows the line's bandwidth."""
 
+STALL_MARGIN_S: Final = 5.0
+"""How much later than the hub the kernel ends a client that takes nothing: the hub counts it."""
+
+
+class SideServer(uvicorn.Server):
+    """Health and metrics on a port of their own, beside the server; signals are that one's to take."""
+
+    def __init__(self, config: uvicorn.Config, sock: socket.socket) -> None:
+        super().__init__(config)
+        self._sock = sock
+        self._task: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """None of them."""
+        yield
+
+    def begin(self) -> None:
+        """Serve from now on, on the running event loop."""
+        self._task = asyncio.create_task(self.serve([self._sock]))
+
+    async def end(self) -> None:
+        """Serve no more."""
+        self.should_exit = True
+        if self._task is not None:
+            await self._task
+
 
 class Server(uvicorn.Server):
     """uvicorn's server, which says goodbye before it ends: uvicorn closes all WebSockets at once and then waits for ever."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, side: SideServer | None = None) -> None:
         super().__init__(config)
         self.service = service
+        self._side = side
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Health is to be asked for while the first look at the files still lasts."""
+        if self._side is not None:
+            self._side.begin()
+        await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Not ready, no new clients, `bye` and 1012 spread over the drain time, then uvicorn's own end."""
         self.service.is_draining = True
         await self.service.hub.drain(self.service.settings.drain_s, "the server is shutting down")
         await super().shutdown(sockets)
+        if self._side is not None:
+            await self._side.end()
 
 
 def raise_file_limit() -> int:
@@ -48,8 +86,12 @@ def raise_file_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; its options are inherited by every connection. Raises CannotListen."""
+def listen(host: str, port: int, stall_s: float = 0.0) -> socket.socket:
+    """A listening socket; its options are inherited by every connection. Raises CannotListen.
+
+    `stall_s`: after so many seconds in which a peer takes nothing of what waits for it, the kernel ends the connection
+    (0: never). The hub does that for its clients; for plain HTTP nobody else would: uvicorn waits for ever.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -57,6 +99,7 @@ def listen(host: str, port: int) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.suppress(OSError, AttributeError):  # not on every system
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_BYTES)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(stall_s * 1000))
         sock.bind((host, port))
         sock.listen(BACKLOG)
     except OSError as error:
@@ -66,11 +109,11 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def url_of(settings: Settings, sock: socket.socket) -> str:
-    """Where a person finds the server."""
+def url_of(sock: socket.socket, path: str) -> str:
+    """Where a person finds what listens on `sock`."""
     host, port = sock.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - shown
-    return f"http://{host}:{port}{settings.base_path}/"
+    return f"http://{host}:{port}{path}"
 
 
 def make_config(app: Any, settings: Settings) -> uvicorn.Config:
@@ -94,17 +137,38 @@ def make_config(app: Any, settings: Settings) -> uvicorn.Config:
     )
 
 
+def make_side_server(service: Service, sock: socket.socket) -> SideServer:
+    """Health and metrics on `sock`."""
+    config = uvicorn.Config(
+        create_metrics_app(service),
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        timeout_graceful_shutdown=1,
+        server_header=False,
+        proxy_headers=False,
+    )
+    return SideServer(config, sock)
+
+
 def run(settings: Settings) -> int:
     """Serve until a signal; returns the exit status."""
     logging.basicConfig(
         level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
     raise_file_limit()
-    sock = listen(settings.host, settings.port)
-    service = Service.build(settings)
-    config = make_config(create_app(settings, service), settings)
-    server = Server(config, service)
-    print(url_of(settings, sock), flush=True)
-    with contextlib.closing(sock):
+    stall_s = settings.ping_interval_s + settings.ping_timeout_s + STALL_MARGIN_S
+    with contextlib.ExitStack() as sockets:
+        sock = sockets.enter_context(contextlib.closing(listen(settings.host, settings.port, stall_s)))
+        side = None
+        if settings.metrics_port is not None:
+            side = sockets.enter_context(contextlib.closing(listen(settings.host, settings.metrics_port, stall_s)))
+            log.info("health and metrics at %s", url_of(side, "/"))
+        service = Service.build(settings)
+        config = make_config(create_app(settings, service), settings)
+        server = Server(config, service, None if side is None else make_side_server(service, side))
+        print(url_of(sock, settings.base_path + "/"), flush=True)
         server.run(sockets=[sock])
     return 0

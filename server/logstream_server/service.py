@@ -52,6 +52,7 @@ class Service:
     monitor: LogMonitor
     hub: Hub
     tokens: Tokens = ()
+    is_started: bool = False
     is_draining: bool = False
     handshakes: int = 0
     resumes: dict[str, int] = field(default_factory=dict)
@@ -74,6 +75,7 @@ class Service:
         self.hub.on_message = self._message
         self.hub.start()
         await asyncio.to_thread(self.monitor.start)
+        self.is_started = True
 
     async def stop(self) -> None:
         """End all of it."""

@@ -46,8 +46,11 @@ def list_siblings(path: str, *, rotated_only: bool) -> list[Sibling]:
             continue
         if stat is not None:
             found.append(Sibling(name, full, stat))
-    # Clocks of file systems tick in milliseconds: of files as old as each other the name tells which was rotated first.
-    found.sort(key=lambda s: (s.stat.mtime_ns, follow.rotation_rank(base, s.name)), reverse=True)
+    numbers = {s.name: follow.rotation_number(base, s.name) for s in found}
+    if None not in numbers.values():  # surer than times: an old file may have been written to since
+        found.sort(key=lambda s: numbers[s.name] or 0)
+    else:
+        found.sort(key=lambda s: (s.stat.mtime_ns, s.name), reverse=True)
     return found[:MAX_CANDIDATES]
 
 

@@ -100,6 +100,11 @@ class Stream:
         with self._lock:
             self._memory.append((inode, generation))
 
+    def newest_of(self, inode: int) -> Generation | None:
+        """The last generation that began in this inode: an empty one proves itself by nothing else."""
+        with self._lock:
+            return next((generation for known, generation in reversed(self._memory) if known == inode), None)
+
     def remembered(self, inode: int, head: bytes, size: int) -> Generation | None:
         """The generation that a file with this inode, these first bytes and this size is, or is a copy of."""
         with self._lock:

@@ -65,8 +65,9 @@ def test_d1_a_json_client_is_told_of_the_rotation(serve: Serve, site: Site, via:
 
 def test_d2_two_rotations_in_a_row_with_all_writers_alive(serve: Serve, site: Site) -> None:
     log = site.write / "app.log"
-    write(log)
+    write(log, "first 0")
     client = serve(site.read / "app.log").client()
+    client.expect(["first 0"])
     with Writer(log) as first:
         first.write("first 1")
         rotate(log)
@@ -77,18 +78,20 @@ def test_d2_two_rotations_in_a_row_with_all_writers_alive(serve: Serve, site: Si
                 third.write("third 1")
                 first.write("first 2")
                 second.write("second 2")
-                client.expect(["first 1", "first 2"], ["second 1", "second 2"], ["third 1"], quiet_s=0.2)
+                client.expect(numbered("first", 3, first=0), ["second 1", "second 2"], ["third 1"], quiet_s=0.2)
 
 
 def test_d4_a_rotated_file_is_read_to_its_end_however_long_that_takes_and_then_let_go_of(
     serve: Serve, site: Site
 ) -> None:
     log = site.write / "app.log"
-    write(log)
+    write(log, "old 0")
     client = serve(site.read / "app.log", "--rotate-wait", "0.1").raw()
-    old_lines = numbered("old", 60_000, width=500)
+    client.wait(lambda: client.data == b"old 0\n", "the first line")
+    old_lines = numbered("old", 60_000, first=0, width=500)
+    old_lines[0] = "old 0"
     with Writer(log) as old:
-        old.write_bytes(as_bytes(old_lines))
+        old.write_bytes(as_bytes(old_lines[1:]))
         rotate(log)
         append(log, "new 1")
         expected = as_bytes([*old_lines, "new 1"])
@@ -104,15 +107,16 @@ def test_d4_a_rotated_file_is_read_to_its_end_however_long_that_takes_and_then_l
 
 def test_d5_a_large_backlog_that_is_rotated_away_unread_arrives_whole(serve: Serve, site: Site) -> None:
     log = site.write / "app.log"
-    write(log)
+    write(log, "first")
     client = serve(site.read / "app.log").raw()
+    client.wait(lambda: client.data == b"first\n", "the first line")
     chunk = as_bytes(numbered("x", 1000, width=1000))
     with Writer(log) as old:
         for _ in range(150):
             old.write_bytes(chunk)
         rotate(log)
     append(log, "new 1")
-    expected = chunk * 150 + b"new 1\n"
+    expected = b"first\n" + chunk * 150 + b"new 1\n"
     client.wait(lambda: len(client.data) >= len(expected), "150 MB", timeout_s=60)
     assert bytes(client.data) == expected
 
@@ -188,7 +192,7 @@ def test_d10_files_replaced_while_the_server_starts_are_followed_under_their_nam
         replacer.join()
     client = server.json(stream=names[0], tail=1)
     for name in names[1:]:
-        client.send({"type": "subscribe", "stream": name, "tail": 1})
+        client.subscribe(name, tail=1)
 
     def last_of(name: str) -> str | None:
         lines = [m["lines"] for m in client.messages if m["type"] == "lines" and m["stream"] == name and m["lines"]]
@@ -284,8 +288,8 @@ def by_copy_with_deletion(log: Path, number: int) -> None:
 
 
 def write_and_rotate(log: Path, rotation: Callable[[Path, int], None], random: Random) -> list[str]:
-    """Some seconds of a busy log; every line is different in its first characters."""
-    written: list[str] = []
+    """Some seconds of a busy log that begins with "the first line"; each line is different in its first characters."""
+    written = ["the first line"]
     rotations = count(1)
     end = time.monotonic() + 2.5
     while time.monotonic() < end:
@@ -304,9 +308,10 @@ def test_d15_random_rotation_without_deletion_loses_nothing(
     serve: Serve, site: Site, rotation: Callable[[Path, int], None]
 ) -> None:
     log = site.write / "app.log"
-    write(log)
+    write(log, "the first line")
     server = serve(site.read / "app.log")
     plain, json = server.client(), server.json()
+    plain.expect(["the first line"])
     written = write_and_rotate(log, rotation, seeded(15))
     json.wait(lambda: json.lines[-1:] == ["the last line"], "the last line")
     assert_exact(json.lines, written)
@@ -319,7 +324,7 @@ def test_d15_random_rotation_with_deletion_repeats_nothing_and_names_what_is_los
     serve: Serve, site: Site, rotation: Callable[[Path, int], None]
 ) -> None:
     log = site.write / "app.log"
-    write(log)
+    write(log, "the first line")
     json = serve(site.read / "app.log").json()
     written = write_and_rotate(log, rotation, seeded(16))
     json.wait(lambda: json.lines[-1:] == ["the last line"], "the last line")
@@ -330,12 +335,13 @@ def test_d15_random_rotation_with_deletion_repeats_nothing_and_names_what_is_los
 
 def test_d16_many_rotations_cost_no_second_reading(serve: Serve, site: Site) -> None:
     log = site.write / "app.log"
-    write(log)
+    write(log, "first")
     server = serve(site.read / "app.log")
     client = server.raw()
+    client.wait(lambda: client.data == b"first\n", "the first line")
     before = server.read_bytes
     rotations = 200 if site.is_remote else 1000
-    expected = bytearray()
+    expected = bytearray(client.data)
     for number in range(rotations):
         data = as_bytes(numbered(f"file {number} line", 50, width=200))
         with Writer(log) as writer:

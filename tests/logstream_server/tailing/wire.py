@@ -264,6 +264,12 @@ class Client:
             self._protocol.send_text((message if isinstance(message, str) else json.dumps(message)).encode())
         self._flush()
 
+    def subscribe(self, stream: str, **fields: object) -> dict[str, Any]:
+        """Ask for one more stream, and wait for the answer."""
+        before = len(self.messages)
+        self.send({"type": "subscribe", "stream": stream, **fields})
+        return self.wait_message("subscribed", before, stream=stream)
+
     def ping(self, count: int = 1) -> None:
         """Pings with an empty payload."""
         for _ in range(count):

@@ -1,0 +1,36 @@
+"""Fixtures of the server's tests."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .process import Server, start_server
+
+
+class Serve:
+    """Starts servers that end with the test: `serve(path, "--tail", "3")`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._numbers = itertools.count(1)
+        self.servers: list[Server] = []
+
+    def __call__(self, *arguments: str | Path) -> Server:
+        """A server with these paths and options, on a free port; it has printed its address."""
+        server = start_server(self._folder / f"server-{next(self._numbers)}.log", *arguments)
+        self.servers.append(server)
+        return server
+
+
+@pytest.fixture
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """Start a server; see Serve. None may have raised inside."""
+    factory = Serve(tmp_path_factory.mktemp("servers"))
+    yield factory
+    for server in factory.servers:
+        server.dispose()
+    assert not [server.log for server in factory.servers if "Traceback" in server.log]
