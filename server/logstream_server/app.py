@@ -6,6 +6,7 @@ or on --metrics-port and nowhere else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypedDict
@@ -13,8 +14,8 @@ from typing import TypedDict
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
-from starlette.types import Lifespan
+from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
+from starlette.types import ASGIApp, Lifespan
 
 from .health import health_routes
 from .metrics import metrics_routes
@@ -46,11 +47,11 @@ def create_app(settings: Settings, service: Service | None = None) -> Starlette:
 
     routes: list[BaseRoute] = [
         WebSocketRoute("/ws", socket_endpoint),
-        Mount("/api/v1", create_api(service)),
+        _mount("/api/v1", create_api(service)),
         *page_routes(read_assets()),
     ]
     if settings.base_path:
-        routes = [Mount(settings.base_path, routes=routes), Route(settings.base_path, _add_slash)]
+        routes = [_mount(settings.base_path, Router(routes, redirect_slashes=False)), Route(settings.base_path, _add_slash)]
     if settings.metrics_port is None:
         routes = [*_operations(service), *routes]
     return _starlette(routes, lifespan)
@@ -69,6 +70,13 @@ def _starlette(routes: list[BaseRoute], lifespan: Lifespan[Starlette] | None = N
     app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan)
     app.router.redirect_slashes = False  # its redirects name http:// and the host that it sees, not the one outside
     return app
+
+
+def _mount(path: str, app: ASGIApp) -> Mount:
+    """Starlette's own does not match a newline, which the name of a file, and so of a stream, may have."""
+    mount = Mount(path, app)
+    mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
+    return mount
 
 
 async def _add_slash(request: Request) -> Response:

@@ -25,8 +25,10 @@ from .watch import Watch
 
 log = logging.getLogger(__name__)
 
+READ_BYTES: Final = 256 << 10
+"""How much one read asks for: large enough that its cost does not show, small enough for the processor's cache."""
 STEP_BYTES: Final = 1 << 20
-"""How much one step reads: large enough that the cost of a step does not show, small enough to be fair to other streams."""
+"""How much one step reads before other streams get their turn."""
 RECONCILE_S: Final = 2.0
 """How often a file is looked at when inotify is silent, as events do get lost (Fluent Bit looks every 2 s)."""
 RETRY_S: Final = 1.0
@@ -132,7 +134,7 @@ class Follower:
             self._open(now)
         if self._current is None:
             return self._delay(now)
-        if self._read(self._current, now):
+        if self._read_many(self._current, now):
             return 0.0
         if self._check_path(now):
             return 0.0
@@ -165,7 +167,7 @@ class Follower:
             reading.seen = reading.file.stat()
             return False
         head = reading.generation.head[: framer.offset]
-        read = reading.file.read(framer.offset, STEP_BYTES, framer.tail, reading.seen, head)
+        read = reading.file.read(framer.offset, READ_BYTES, framer.tail, reading.seen, head)
         moved = reading.seen is not None and reading.seen.identity != read.stat.identity
         verdict = follow.judge_content(framer.offset, read.stat.size, read.intact)
         rest = None
@@ -186,6 +188,14 @@ class Follower:
                 return True
         self._take(reading, read.data)
         return framer.offset < read.stat.size
+
+    def _read_many(self, reading: Reading, now: float) -> bool:
+        """Read on for a whole step; True when a next step should follow at once."""
+        end = reading.framer.offset + STEP_BYTES
+        while self._read(reading, now):
+            if reading.framer.offset >= end or reading is not self._current:
+                return True
+        return False
 
     def _take(self, reading: Reading, data: bytes) -> None:
         framer, generation = reading.framer, reading.generation
@@ -212,10 +222,19 @@ class Follower:
     def _append(self, reading: Reading, segments: list[Segment]) -> None:
         ring, counters = self.stream.ring, self.stream.counters
         for segment in segments:
-            ring.append(reading.generation, segment.start, segment.end, segment.data, segment.marker, segment.flags)
+            lines = segment.data.count(b"\n") if not segment.flags else int(not segment.flags & Flag.HOLE)
+            ring.append(
+                reading.generation,
+                segment.start,
+                segment.end,
+                segment.data,
+                segment.marker,
+                segment.flags,
+                lines=lines,
+            )
+            counters.lines += lines
             if segment.flags & Flag.CUT:
                 counters.cut_lines += 1
-            counters.lines += segment.data.count(b"\n") if not segment.flags else int(not segment.flags & Flag.HOLE)
 
     def _flush_if_silent(self, reading: Reading, now: float) -> None:
         wait = self.options.partial_after_s

@@ -103,9 +103,9 @@ def _read_leg(file: LogFile, leg: Leg, max_bytes: int, max_line_bytes: int, raw:
         if not read.intact or not read.data:
             raise Lost("the file was truncated before this was read", leg.until - position.offset)
         if raw:
-            end = framer.offset + len(read.data)
-            marker = (before + read.data[-MARKER_BYTES:])[-MARKER_BYTES:]
-            return [_entry(position.generation, framer.offset, end, read.data, marker, Flag.LINES)]
+            data = read.data[: read.data.rfind(b"\n") + 1] or read.data  # whole lines, but of a line longer than this a piece
+            marker = (before + data[-MARKER_BYTES:])[-MARKER_BYTES:]
+            return [_entry(position.generation, framer.offset, framer.offset + len(data), data, marker, Flag.LINES)]
         segments = framer.feed(read.data)
         if framer.offset >= leg.until:
             segments += framer.finish()

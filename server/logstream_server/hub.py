@@ -188,21 +188,26 @@ class Hub:
         """Tell the ring how far the live views are, and a source that waited for them to go on."""
         channels = self._channels.get(stream)
         stream.ring.consumed(min(channel.total for channel in channels.values()) if channels else None)
-        if stream.ring.throttled:
+        if stream.ring.throttled and stream.ring.backlog_bytes <= stream.ring.capacity_bytes // 4:
             stream.ring.throttled = False
             self.monitor.wake(stream)
 
     # -- the live view ----------------------------------------------------------------------------------------------------------
 
-    def _schedule(self, channel: Channel) -> None:
+    def _schedule(self, channel: Channel, *, at_once: bool = True) -> None:
+        """Flush when it is time; `at_once` False: not before other work of the loop had its turn."""
         if channel.flushing is not None or channel.is_scheduled:
             return
         due = channel.pacer.due()
-        if due <= self._time():
+        is_due = due <= self._time()
+        if is_due and at_once:
             self._flush(channel)
+            return
+        channel.is_scheduled = True
+        assert self._loop is not None
+        if is_due:
+            self._loop.call_soon(self._flush_scheduled, channel)
         else:
-            channel.is_scheduled = True
-            assert self._loop is not None
             self._loop.call_at(due, self._flush_scheduled, channel)
 
     def _flush_scheduled(self, channel: Channel) -> None:
@@ -270,7 +275,7 @@ class Hub:
         if stream is not None:
             self._report(stream)
         if channel.ring.head()[0] > channel.next_seq:
-            self._schedule(channel)
+            self._schedule(channel, at_once=False)
         elif not channel.members:
             self._drop(channel)
 

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from . import history
 from .catchup import Leg, first_needed, moved, next_leg, settle, undelivered
-from .cursor import Position, Positions
+from .cursor import Generation, Position, Positions
 from .errors import LogstreamError
 from .excerpt import Collector, Excerpt
 from .files import GONE_ERRNOS, NotALog
@@ -177,9 +177,9 @@ class _Reader:
             leg = replace(leg, position=_prove(self._stream, leg.position))
             entries = history.read_leg(self._stream, leg, CHUNK_BYTES, self._order.max_line_bytes)
         except Lost as lost:
-            cause = lost.__cause__
-            if isinstance(cause, OSError) and cause.errno not in GONE_ERRNOS:
-                raise Unavailable(f"{self._stream.name}: {lost.reason}") from lost
+            trouble = _trouble(self._stream, leg.position.generation)
+            if trouble is not None:  # not lost: it cannot be had now
+                raise Unavailable(f"{self._stream.name}: {trouble}") from lost
             lost_until = (leg.position.generation, leg.until)
             known = (p for p in (*base, *self._head) if (p.generation, p.offset) == lost_until)
             after = next(known, Position(*lost_until))
@@ -187,6 +187,22 @@ class _Reader:
             return
         collector.positions = moved(collector.positions, leg.position)
         collector.take(entries)
+
+
+def _trouble(stream: Stream, generation: Generation) -> str | None:
+    """What the file system says when it refuses a file that is there; None when it does not."""
+    file = stream.file_of(generation)
+    if file is None:
+        return None
+    try:
+        file.read(0, 1)
+    except OSError as error:
+        return None if error.errno in GONE_ERRNOS else error.strerror or str(error)
+    except NotALog:
+        return None
+    finally:
+        file.release()
+    return None
 
 
 def _prove(stream: Stream, position: Position) -> Position:

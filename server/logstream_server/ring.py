@@ -46,7 +46,7 @@ class Entry:
     """Bytes `start` to `end` of a generation (a framing segment), or an event at `start == end`.
 
     `retires` names a generation that no reader will see again after this entry. `total` counts the bytes of data up to and
-    including this entry since the stream began; `seq` numbers the entries without holes.
+    including this entry since the stream began, `lines` its lines; `seq` numbers the entries without holes.
     """
 
     seq: int
@@ -59,6 +59,7 @@ class Entry:
     event: StreamEvent | None
     retires: Generation | None
     total: int
+    lines: int = 0
 
 
 def advance(positions: Positions, entry: Entry) -> Positions:
@@ -108,11 +109,12 @@ class Ring:
         flags: Flag = Flag.LINES,
         event: StreamEvent | None = None,
         retires: Generation | None = None,
+        lines: int = 0,
     ) -> Entry:
         """Add one entry at the head, letting go of the oldest beyond the capacity."""
         with self._lock:
             self._total += len(data)
-            entry = Entry(self._next_seq, generation, start, end, data, marker, flags, event, retires, self._total)
+            entry = Entry(self._next_seq, generation, start, end, data, marker, flags, event, retires, self._total, lines)
             if retires is not None:
                 retires.retired_seq = self._next_seq
             self._next_seq += 1

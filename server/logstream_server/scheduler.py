@@ -178,7 +178,9 @@ class Scheduler:
                     task.running = False
                 if task.removed or (delay is None and not task.woken):
                     continue
-                self._push(task, time.monotonic() + (0.0 if task.woken or delay is None else delay))
+                # Without a notice: this very worker looks for work next, and calls others if there is more than one task.
+                task.due = time.monotonic() + (0.0 if task.woken or delay is None else delay)
+                heapq.heappush(self._heap, (task.due, next(self._order), task))
             self._workers -= 1
             self._ready.notify()
 

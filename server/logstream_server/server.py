@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import resource
 import socket
@@ -22,7 +23,7 @@ from .settings import Settings
 log = logging.getLogger(__name__)
 
 BACKLOG: Final = 4096
-NOTSENT_BYTES: Final = 128 << 10
+NOTSENT_BYTES: Final = 256 << 10
 """Bytes that the kernel takes for a client beyond what is on the wire (TCP_NOTSENT_LOWAT): a client that stops reading holds no
 more kernel memory than that, while what is in flight still follows the line's bandwidth."""
 
@@ -75,6 +76,21 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
         if self._side is not None:
             await self._side.end()
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep freed blocks of some hundred KiB for the next ones, instead of giving them back to the kernel and
+    paying for each page again: that halves the throughput of large batches. Does nothing where there is no mallopt."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 16 << 20)
+        mallopt(_M_ARENA_MAX, 2)
+
+
+_M_TRIM_THRESHOLD: Final = -1  # malloc.h of the GNU C library
+_M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
 
 
 def raise_file_limit() -> int:
@@ -159,6 +175,7 @@ def run(settings: Settings) -> int:
         level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
     raise_file_limit()
+    keep_freed_memory()
     stall_s = settings.ping_interval_s + settings.ping_timeout_s + STALL_MARGIN_S
     with contextlib.ExitStack() as sockets:
         sock = sockets.enter_context(contextlib.closing(listen(settings.host, settings.port, stall_s)))

@@ -266,6 +266,10 @@ class Writer:
         """One write."""
         self._file.write(data)
 
+    def seek(self, offset: int) -> None:
+        """Go on there (a writer that does not append)."""
+        self._file.seek(offset)
+
     def close(self) -> None:
         """Give the file back."""
         self._file.close()

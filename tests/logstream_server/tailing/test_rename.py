@@ -126,6 +126,7 @@ def test_d6_the_begun_line_of_the_old_file_goes_out_before_the_new_file(serve: S
     write(log, "before")
     server = serve(site.read / "app.log", "--partial-after", "0")
     plain, json = server.client(), server.json()
+    json.expect(["before"])
     with Writer(log) as old:
         old.write_bytes(b"begun")
         plain.expect(["before"], quiet_s=0.2)
