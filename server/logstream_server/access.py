@@ -34,8 +34,8 @@ def check(settings: Settings, tokens: Tokens, request: HTTPConnection) -> Respon
 
 
 def origin_allowed(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
-    """Whether a page of `origin` may talk to us: it came from this very host (whatever the scheme, since TLS may end before
-    us), or it is listed. A page's opaque origin ("null") is nobody's."""
+    """Whether a page of `origin` may talk to us: it came from this very host (whatever the scheme, since TLS may end
+    before us), or it is listed. A page's opaque origin ("null") is nobody's."""
     wanted = origin.lower().rstrip("/")
     if "*" in allowed or wanted in {entry.lower().rstrip("/") for entry in allowed}:
         return True
@@ -56,13 +56,15 @@ def origin_allowed(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
 def _host(header: str) -> tuple[str | None, int | None]:
     try:
         parts = urlsplit(f"//{header.lower()}")
-        return parts.hostname, parts.port
+        port = parts.port
     except ValueError:
         return None, None
+    return parts.hostname, port
 
 
 def presented_token(request: HTTPConnection) -> bytes | None:
-    """The token that came with a request: bearer header first, `access_token` in the query for tools that have no headers."""
+    """The token that came with a request: bearer header first, `access_token` in the query for tools that have no
+    headers."""
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and value:
         return value.strip().encode()

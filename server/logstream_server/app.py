@@ -51,7 +51,10 @@ def create_app(settings: Settings, service: Service | None = None) -> Starlette:
         *page_routes(read_assets()),
     ]
     if settings.base_path:
-        routes = [_mount(settings.base_path, Router(routes, redirect_slashes=False)), Route(settings.base_path, _add_slash)]
+        routes = [
+            _mount(settings.base_path, Router(routes, redirect_slashes=False)),
+            Route(settings.base_path, _add_slash),
+        ]
     if settings.metrics_port is None:
         routes = [*_operations(service), *routes]
     return _starlette(routes, lifespan)

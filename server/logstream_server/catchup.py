@@ -1,11 +1,11 @@
 """What a reader that is behind still needs, and where it is to be had: the file first, then the ring.
 
-A reader is its positions: for each generation, everything before an offset. The ring knows the positions at both of its ends.
-So what is missing is a subtraction, exact to the byte, and no line is told twice or not at all when a reader passes from the
-file to the ring, or from the ring to the live view. Pure.
+A reader is its positions: for each generation, everything before an offset. The ring knows the positions at both of its
+ends. So what is missing is a subtraction, exact to the byte, and no line is told twice or not at all when a reader
+passes from the file to the ring, or from the ring to the live view. Pure.
 
-Generations begin in the order of their ids, and positions list all that were not over. So one that is older than the newest
-listed, and is not listed itself, was read to its end.
+Generations begin in the order of their ids, and positions list all that were not over. So one that is older than the
+newest listed, and is not listed itself, was read to its end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Final
 from .cursor import Generation, Position, Positions
 from .framing import Flag
 from .ring import Entry, advance
-
 
 _NONE: Final = -(1 << 62)
 
@@ -81,9 +80,7 @@ def settle(positions: Positions, base_seq: int, base: Positions) -> Positions:
     newest = _newest(positions)
     newer = tuple(p for p in base if p.generation.id > newest)
     kept = [
-        p
-        for p in positions
-        if not _ended_before(p.generation, base_seq) or (p.generation.id == newest and not newer)
+        p for p in positions if not _ended_before(p.generation, base_seq) or (p.generation.id == newest and not newer)
     ]
     return (*kept, *newer)
 
@@ -126,8 +123,8 @@ def first_needed(newest_first: Iterable[Entry], positions: Positions, head_seq: 
 
 
 def undelivered(entries: Sequence[Entry], positions: Positions) -> list[Entry]:
-    """Those of the ring's `entries`, in order, that a reader at `positions` does not have; the first of each generation cut
-    to what is missing. Events that lie between delivered lines are left out."""
+    """Those of the ring's `entries`, in order, that a reader at `positions` does not have; the first of each generation
+    cut to what is missing. Events that lie between delivered lines are left out."""
     offsets = {p.generation: p.offset for p in positions}
     newest = _newest(positions)
     out: list[Entry] = []
@@ -148,7 +145,8 @@ def undelivered(entries: Sequence[Entry], positions: Positions) -> list[Entry]:
 
 
 def _cut_front(entry: Entry, at: int) -> list[Entry]:
-    """The part of an entry from offset `at` on; a line that is entered in its middle becomes a CONTINUED entry of its own."""
+    """The part of an entry from offset `at` on; a line that is entered in its middle becomes a CONTINUED entry of its
+    own."""
     skip = at - entry.start
     if entry.flags or entry.data[skip - 1 : skip] == b"\n":
         return [replace(entry, start=at, data=entry.data[skip:])]

@@ -1,7 +1,7 @@
 """One distinct view of a stream and everybody who looks at it.
 
-A channel encodes each batch of ring entries once and keeps the last few batches, so that clients who are a moment behind get
-the same bytes. Pure bookkeeping: the hub does the writing.
+A channel encodes each batch of ring entries once and keeps the last few batches, so that clients who are a moment
+behind get the same bytes. Pure bookkeeping: the hub does the writing.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class Batch:
 
 
 class Subscription:
-    """One client of one channel. `seq`: the next ring entry it needs, None while that is not known; then `positions` say
-    what it has. While it is LIVE the channel knows both."""
+    """One client of one channel. `seq`: the next ring entry it needs, None while that is not known; then `positions`
+    say what it has. While it is LIVE the channel knows both."""
 
     __slots__ = ("channel", "chunk_bytes", "lag", "place", "positions", "seq", "sink", "was_live")
 
@@ -111,7 +111,8 @@ class Channel:
         """Since when lines were filtered away without a word to the clients; None: they know where they are."""
 
     def next_batch(self) -> Batch | None:
-        """Encode what has come since the last batch; None when there is nothing. Afterwards the channel stands behind it."""
+        """Encode what has come since the last batch; None when there is nothing. Afterwards the channel stands behind
+        it."""
         entries = self.ring.since(self.next_seq, BATCH_BYTES)
         if entries is None:
             return self._jump()
@@ -134,7 +135,8 @@ class Channel:
         return batch
 
     def _jump(self) -> Batch:
-        """The ring has let go of what comes next: everybody reads it from the file, and the channel goes on at the head."""
+        """The ring has let go of what comes next: everybody reads it from the file, and the channel goes on at the
+        head."""
         next_seq, positions = self.ring.head()
         self.leave_all()
         return self._add(Encoded(b"", positions, 0), next_seq, self.ring.total_bytes)

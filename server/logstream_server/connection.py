@@ -1,7 +1,8 @@
 """A client's WebSocket after the handshake: ready-made frames out, control frames and a few messages in.
 
-The protocol object that the transport gets when the connection is taken over (see protocol). It is all that an idle client
-costs: no task, no queue, no timer of its own; the hub's clock looks after all of them. Everything here runs on the event loop.
+The protocol object that the transport gets when the connection is taken over (see protocol). It is all that an idle
+client costs: no task, no queue, no timer of its own; the hub's clock looks after all of them. Everything here runs on
+the event loop.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from .frames import FrameParser, Opcode, ProtocolError, encode_close, encode_fra
 MAX_MESSAGE_BYTES: Final = 64 << 10
 """The longest message a client may send: a filter with all its patterns has less."""
 MAX_MESSAGES_PER_CHECK: Final = 1000
-"""Frames a client may send between two looks of the clock (half a second): answering pings must not be a full-time job."""
+"""Frames a client may send between two looks of the clock (half a second): answering pings must not be a full-time
+job."""
 CLOSE_WAIT_S: Final = 5.0
 """How long a peer may take to answer our close frame."""
 PING: Final = encode_frame(Opcode.PING, b"")
@@ -78,7 +80,7 @@ class Connection(asyncio.Protocol):
         self.next_check = 0.0
         self.subscriptions: dict[str, Subscription] = {}
 
-    # -- the transport's side ---------------------------------------------------------------------------------------------
+    # -- the transport's side ------------------------------------------------------------------------------------------
 
     def attach(self, transport: Any, on_lost: Callable[[Connection], None]) -> None:
         """Own `transport` from now on; `on_lost` is called when it ends."""
@@ -94,6 +96,7 @@ class Connection(asyncio.Protocol):
             self.blocked = True
 
     def data_received(self, data: bytes) -> None:
+        """Frames of the peer; see asyncio.Protocol."""
         self._alive_at = self._owner.now
         parser = self._parser
         if parser is None:
@@ -109,14 +112,13 @@ class Connection(asyncio.Protocol):
         if self._messages > MAX_MESSAGES_PER_CHECK:
             self.finish(1008, "too many messages")
 
-    def eof_received(self) -> bool | None:
-        return None
-
     def pause_writing(self) -> None:
+        """The kernel did not take all of a write; see asyncio.BaseProtocol."""
         self.blocked = True
         self._buffered = self._transport.get_write_buffer_size()
 
     def resume_writing(self) -> None:
+        """The kernel has taken everything; see asyncio.BaseProtocol."""
         self.blocked = False
         self._alive_at = self._owner.now
         if self._pong is not None:
@@ -126,7 +128,8 @@ class Connection(asyncio.Protocol):
         if not self.is_gone and self._closing_at is None:
             self._owner.connection_ready(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """The end, whichever side it came from; see asyncio.BaseProtocol."""
         if self.is_gone:
             return
         self.is_gone = True
@@ -138,10 +141,10 @@ class Connection(asyncio.Protocol):
             self._on_lost = None
 
     def shutdown(self) -> None:
-        """uvicorn's call to each of its connections when the server ends: the drain has said goodbye before."""
+        """Uvicorn's call to each of its connections when the server ends: the drain has said goodbye before."""
         self.abort()
 
-    # -- the hub's side -----------------------------------------------------------------------------------------------------
+    # -- the hub's side ------------------------------------------------------------------------------------------------
 
     def write(self, frames: bytes) -> bool:
         """See channel.Sink. The kernel is asked directly where nothing waits before it: one call, one copy."""
@@ -203,7 +206,7 @@ class Connection(asyncio.Protocol):
         self.next_check = now + (0.5 if self.blocked else max(0.0, min(until_abort, until_ping)))
         return False
 
-    # -- frames that came --------------------------------------------------------------------------------------------------
+    # -- frames that came ----------------------------------------------------------------------------------------------
 
     def _received(self, opcode: Opcode, payload: bytes) -> None:
         if opcode is Opcode.PONG:

@@ -1,11 +1,12 @@
 """Where a reader is in a stream, as a value, and as the opaque token that clients carry.
 
-A position is proven by content, not by a promise: the hash of the file's first bytes says which file, the hash of the bytes
-just before the offset says that nothing was rewritten below it. Any server that sees the same file can check a token without
-state of its own. Not here: reading files (history) or deciding which file to try (resume).
+A position is proven by content, not by a promise: the hash of the file's first bytes says which file, the hash of the
+bytes just before the offset says that nothing was rewritten below it. Any server that sees the same file can check a
+token without state of its own. Not here: reading files (history) or deciding which file to try (resume).
 
-Token, before base64url: version (1 byte), length of the stream's name (2), name in UTF-8, then per position: flags (1; bit 0:
-the inode counts), inode (8), offset (8), head digest (8), marker digest (8); last a CRC-32 of all that (4). Big endian.
+Token, before base64url: version (1 byte), length of the stream's name (2), name in UTF-8, then per position: flags (1;
+bit 0: the inode counts), inode (8), offset (8), head digest (8), marker digest (8); last a CRC-32 of all that (4). Big
+endian.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ class BadCursor(LogstreamError):
 class Generation:
     """One incarnation of a file: what a path showed from its first byte until it was truncated or replaced.
 
-    `head` grows to HEAD_BYTES as the file does; `inode` is None where inode numbers prove nothing (remote file systems).
-    `begin` is the first offset that belongs to it (not 0 when a file was shortened to a part that had gone out already),
-    `end` the last, once it is known that nothing more will come, and `retired_seq` the ring's entry that said so (-1: it
-    ended before the ring began).
+    `head` grows to HEAD_BYTES as the file does; `inode` is None where inode numbers prove nothing (remote file
+    systems). `begin` is the first offset that belongs to it (not 0 when a file was shortened to a part that had gone
+    out already), `end` the last, once it is known that nothing more will come, and `retired_seq` the ring's entry that
+    said so (-1: it ended before the ring began).
     """
 
     id: int
@@ -83,6 +84,7 @@ class Mark:
 
     @classmethod
     def of(cls, position: Position) -> Mark:
+        """The mark of a reader at `position`."""
         head = position.generation.head[: min(HEAD_BYTES, position.offset)]
         return cls(position.generation.inode, position.offset, _digest(head), _digest(position.marker))
 
@@ -97,7 +99,8 @@ class Mark:
         return min(MARKER_BYTES, self.offset)
 
     def matches(self, head: bytes, marker: bytes) -> bool:
-        """Whether a file with these first and these preceding bytes (lengths as above) holds what the reader has read."""
+        """Whether a file with these first and these preceding bytes (lengths as above) holds what the reader has
+        read."""
         return self.head == _digest(head) and self.marker == _digest(marker)
 
 

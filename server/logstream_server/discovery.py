@@ -21,7 +21,8 @@ MAX_FILES: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """`name`: as given (`name=PATH`); `path`: absolute; `base`: the fixed folder of a folder or glob, None for a file."""
+    """`name`: as given (`name=PATH`); `path`: absolute; `base`: the fixed folder of a folder or glob, None for a
+    file."""
 
     path: str
     name: str | None = None
@@ -35,7 +36,8 @@ class Source:
 
 
 def parse_source(path: str, roots: Iterable[str] = (), name: str | None = None) -> Source:
-    """What `path` means now. `roots`: folders outside which nothing is followed; default for folders and globs: their own.
+    """What `path` means now. `roots`: folders outside which nothing is followed; default for folders and globs: their
+    own.
 
     A path that exists as it is written is that path, however much it looks like a glob.
     """

@@ -1,7 +1,7 @@
 """A client's WebSocket over plain ASGI messages: for servers that cannot hand the connection over.
 
-Slower (a task per client, a message at a time), but the same to the hub: it takes batches of frames and says when it is ready
-for more.
+Slower (a task per client, a message at a time), but the same to the hub: it takes batches of frames and says when it is
+ready for more.
 """
 
 from __future__ import annotations
@@ -39,12 +39,14 @@ class AsgiConnection(Connection):
         return False
 
     def finish(self, code: int, reason: str) -> None:
+        """See channel.Sink."""
         if self._close is None and not self.is_gone:
             self._close = (code, reason)
             self._owner.connection_gone(self)
             self._changed.set()
 
     def abort(self) -> None:
+        """End at once."""
         self._aborted.set()
 
     def check(self, now: float, ping_interval_s: float, ping_timeout_s: float) -> bool:

@@ -1,8 +1,8 @@
 """Opening and reading log files: the only module of the server that opens them.
 
-A local file is held open by one descriptor; on remote file systems every read opens the path anew, so that the server's idea
-of size and content is fresh (close-to-open consistency), and nothing past the size just seen is read. Every call can hang with
-the file system under it: only the scheduler's threads may come here.
+A local file is held open by one descriptor; on remote file systems every read opens the path anew, so that the server's
+idea of size and content is fresh (close-to-open consistency), and nothing past the size just seen is read. Every call
+can hang with the file system under it: only the scheduler's threads may come here.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from .errors import LogstreamError
 from .follow import Identity
 
 LOCAL_FILE_SYSTEMS: Final = frozenset(
-    "ext2 ext3 ext4 xfs btrfs tmpfs ramfs zfs f2fs jfs reiserfs bcachefs nilfs2 rootfs".split()
+    ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "jfs", "reiserfs", "bcachefs", "nilfs2")
+    + ("tmpfs", "ramfs", "rootfs")
 )
-"""File systems whose changes inotify reports whoever makes them. Everything else is polled: 9p, NFS, FUSE, overlay deliver
-no or not all events, and an unknown one is not to be trusted."""
+"""File systems whose changes inotify reports whoever makes them. Everything else is polled: 9p, NFS, FUSE, overlay
+deliver no or not all events, and an unknown one is not to be trusted."""
 
 GONE_ERRNOS: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 MOUNT_ERRNOS: Final = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN})
@@ -54,7 +55,8 @@ class FileStat:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """`data` from the asked offset, `stat` just before reading, `intact`: the bytes before the offset are as expected."""
+    """`data` from the asked offset, `stat` just before reading, `intact`: the bytes before the offset are as
+    expected."""
 
     data: bytes
     stat: FileStat
@@ -75,9 +77,9 @@ def stat_path(path: str) -> FileStat | None:
 def open_log(path: str, roots: tuple[str, ...]) -> int:
     """A read descriptor of the regular file at `path`. Raises NotALog, OSError.
 
-    The file is looked at before it is opened for reading, through a descriptor that cannot block or disturb it (O_PATH): a
-    FIFO is never opened, and no symlink can be swapped in between. `roots`: where it must lie after all symlinks; empty:
-    anywhere.
+    The file is looked at before it is opened for reading, through a descriptor that cannot block or disturb it
+    (O_PATH): a FIFO is never opened, and no symlink can be swapped in between. `roots`: where it must lie after all
+    symlinks; empty: anywhere.
     """
     handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
@@ -111,7 +113,8 @@ _KINDS: Final = {
 
 
 def file_system(path: str) -> str:
-    """The type of the file system that `path` lies on, as the kernel names it ("ext4", "9p", "fuse.sshfs"); "" if unknown."""
+    """The type of the file system that `path` lies on, as the kernel names it ("ext4", "9p", "fuse.sshfs"); "" if
+    unknown."""
     try:
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
@@ -191,7 +194,7 @@ class LogFile:
             yield f"/proc/self/fd/{descriptor}"
 
     def stat(self) -> FileStat:
-        """fstat. Raises OSError, NotALog."""
+        """Fstat. Raises OSError, NotALog."""
         with self._open() as descriptor:
             return _file_stat(os.fstat(descriptor))
 

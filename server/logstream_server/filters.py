@@ -117,6 +117,10 @@ class LineFilter:
         return bool(self.select((line,)))
 
 
+EVERY_LINE: Final = LineFilter()
+"""Holds nothing back."""
+
+
 def parse_filter(grep: Iterable[str] = (), exclude: Iterable[str] = ()) -> LineFilter:
     """A filter from what a client sent. Empty patterns say nothing and are left out; order and repeats do not matter.
 

@@ -1,8 +1,8 @@
 """What a look at a file means: the decisions of tailing, without a file.
 
-The shell (tailer) looks, with fstat, stat and pread; these functions say what it saw. Times are seconds of a monotonic clock,
-given by the caller. Why these rules: GNU tail loses what is written to the old file after a rename and cannot see a
-truncation that regrew; Fluent Bit and Vector keep the old handle and check the bytes before the offset.
+The shell (tailer) looks, with fstat, stat and pread; these functions say what it saw. Times are seconds of a monotonic
+clock, given by the caller. Why these rules: GNU tail loses what is written to the old file after a rename and cannot
+see a truncation that regrew; Fluent Bit and Vector keep the old handle and check the bytes before the offset.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from enum import Enum, auto
 from typing import Final
 
 DELETED_SILENCE_S: Final = 60.0
-"""A file without a name and without a successor is let go of after this silence: its blocks stay on disk while we hold it."""
+"""A file without a name and without a successor is let go of after this silence: its blocks stay on disk while we hold
+it."""
 
 RESAVE_BYTES: Final = 256
-"""From this offset on, equal first bytes and equal bytes before the offset prove that a new inode is a copy of the old file
-(an editor's or a sync tool's atomic save). Below, a new file that merely begins alike (a header line) is as likely."""
+"""From this offset on, equal first bytes and equal bytes before the offset prove that a new inode is a copy of the old
+file (an editor's or a sync tool's atomic save). Below, a new file that merely begins alike (a header line) is as
+likely."""
 
 HOLE_PROBE_BYTES: Final = 4096
 """So many NULs in one read are worth asking the file system where the hole ends."""
@@ -51,7 +53,8 @@ class Identity:
 
 
 def judge_content(offset: int, size: int, marker_intact: bool) -> Content:
-    """`offset`: where the reader is; `size`: what fstat says now; `marker_intact`: the bytes before `offset` are unchanged."""
+    """`offset`: where the reader is; `size`: what fstat says now; `marker_intact`: the bytes before `offset` are
+    unchanged."""
     if size < offset:
         return Content.SHRUNK
     return Content.SAME if marker_intact else Content.REWRITTEN
@@ -94,7 +97,8 @@ def is_compressed(name: str) -> bool:
 
 
 def is_rotated_name(base: str, name: str) -> bool:
-    """Whether `name` looks like what a rotation makes of `base` (app.log: app.log.1, app.log-20261123, app-2026-11-23.log)."""
+    """Whether `name` looks like what a rotation makes of `base` (app.log: app.log.1, app.log-20261123,
+    app-2026-11-23.log)."""
     if name == base or name.endswith(_COMPRESSED):
         return False
     if name.startswith(base):
@@ -112,7 +116,8 @@ def shares_stem(base: str, name: str) -> bool:
 
 
 def utf16_bom(head: bytes) -> str | None:
-    """The name of the encoding when the file begins with the byte order mark of UTF-16 or UTF-32, which have no byte lines."""
+    """The name of the encoding when the file begins with the byte order mark of UTF-16 or UTF-32, which have no byte
+    lines."""
     if head.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
         return "UTF-32"
     return "UTF-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else None

@@ -1,8 +1,8 @@
 """Following one path: look, decide (follow), read, frame, append to the ring. One job of the scheduler per stream.
 
-A step first reads what was rotated away, then the current file, then compares the path with what is open; so lines stay in
-the order in which they were written, however the file was moved under the reader. Each step is bounded in bytes; a step with
-more to read asks to run again at once, behind the other streams.
+A step first reads what was rotated away, then the current file, then compares the path with what is open; so lines stay
+in the order in which they were written, however the file was moved under the reader. Each step is bounded in bytes; a
+step with more to read asks to run again at once, behind the other streams.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Follower:
     changed: Callable[[Stream], None]
     from_start: bool
     next_id: Callable[[], int]
-    skip_known: Callable[[Stream, FileStat], int] = field(default=lambda stream, stat: 0)
+    skip_known: Callable[[Stream, FileStat], int] = field(default=lambda _stream, _stat: 0)
     _current: Reading | None = None
     _draining: list[Reading] = field(default_factory=list)
     _neighbours: set[follow.Identity] = field(default_factory=set)
@@ -80,7 +80,7 @@ class Follower:
     _was_stuck: bool = False
     _first: bool = True
 
-    # -- the job ----------------------------------------------------------------------------------------------------------
+    # -- the job -------------------------------------------------------------------------------------------------------
 
     def run(self, now: float) -> float | None:
         """One bounded step; see Job."""
@@ -120,7 +120,7 @@ class Follower:
         """Whether nothing has been there to read for so long."""
         return not self._draining and (self._current is None or time.monotonic() - self._current.grew_at > seconds)
 
-    # -- one step ---------------------------------------------------------------------------------------------------------
+    # -- one step ------------------------------------------------------------------------------------------------------
 
     def _step(self, now: float) -> float:
         if self.stream.ring.backlog_bytes > self.stream.ring.capacity_bytes // 2:
@@ -158,7 +158,7 @@ class Follower:
                 delay = min(delay, options.poll_interval_s)
         return delay
 
-    # -- reading ------------------------------------------------------------------------------------------------------------
+    # -- reading -------------------------------------------------------------------------------------------------------
 
     def _read(self, reading: Reading, now: float) -> bool:
         """Read on; True when a next step should follow at once."""
@@ -182,10 +182,10 @@ class Follower:
         if not read.data:
             return False
         reading.grew_at = now
-        if framer.offset == 0 and reading is self._current and not reading.generation.head:
-            if self._take_missed([reading], now, unread=read.data[:HEAD_BYTES]):
-                self._renew(reading)
-                return True
+        is_first = framer.offset == 0 and reading is self._current and not reading.generation.head
+        if is_first and self._take_missed([reading], now, unread=read.data[:HEAD_BYTES]):
+            self._renew(reading)
+            return True
         self._take(reading, read.data)
         return framer.offset < read.stat.size
 
@@ -252,7 +252,7 @@ class Follower:
         self._event(EventKind.UNREADABLE, detail)
         return True
 
-    # -- what happened to the content ------------------------------------------------------------------------------------------
+    # -- what happened to the content ----------------------------------------------------------------------------------
 
     def _content_changed(
         self, reading: Reading, read: Read, verdict: follow.Content, rest: LogFile | None, moved: bool, now: float
@@ -285,7 +285,7 @@ class Follower:
             detail = "another file has taken its place" if moved else "the file was truncated"
             self._restart(reading, now, offset=0, before=b"", head=b"", detail=detail)
         else:
-            self._retire(reading, now, lost=None if _was_read(reading) else "it was rewritten before it was read")
+            self._retire(reading, lost=None if _was_read(reading) else "it was rewritten before it was read")
 
     def _restart(self, reading: Reading, now: float, *, offset: int, before: bytes, head: bytes, detail: str) -> None:
         """The same path begins a new generation at `offset`; what was held of the old one goes out first."""
@@ -318,7 +318,7 @@ class Follower:
             return None
         return found
 
-    # -- what happened to the path --------------------------------------------------------------------------------------------------
+    # -- what happened to the path -------------------------------------------------------------------------------------
 
     def _check_path(self, now: float) -> bool:
         """Compare the path with the open file; True when a next step should follow at once."""
@@ -362,7 +362,7 @@ class Follower:
             backlog=False,
         ):
             self._current = None
-            self._retire(current, now)
+            self._retire(current)
 
     def _path_replaced(self, current: Reading, kind: EventKind, now: float) -> bool:
         """Another inode is at the path. The old one is read on until its writer has surely gone."""
@@ -396,10 +396,11 @@ class Follower:
         return read.stat.size >= framer.offset and read.intact and same_head
 
     def _take_missed(self, readings: list[Reading], now: float, unread: bytes = b"") -> bool:
-        """Files that came and went between two looks are read, too, before what is at the path now. True: there are some.
+        """Files that came and went between two looks are read, too, before what is at the path now. True: there are
+        some.
 
-        They are the rotated names that were not there before, and are not copies of what `readings` hold or, in the file
-        that begins with `unread`, are about to.
+        They are the rotated names that were not there before, and are not copies of what `readings` hold or, in the
+        file that begins with `unread`, are about to.
         """
         known = {r.file.identity for r in (*self._draining, *readings)} | self._neighbours
         heads = [r.generation.head for r in (*self._draining, *readings) if r.generation.head]
@@ -439,7 +440,7 @@ class Follower:
         self._event(kind, _SENTENCES[kind], generation)
         return Reading(generation, file, LineFramer(self.options.max_line_bytes), now)
 
-    # -- beginning and ending a generation -------------------------------------------------------------------------------------------
+    # -- beginning and ending a generation -----------------------------------------------------------------------------
 
     def _open(self, now: float, kind: EventKind = EventKind.APPEARED) -> None:
         self.watch.prepare(self.stream.path)
@@ -518,9 +519,9 @@ class Follower:
             links=seen.links if seen else 1,
             backlog=seen is None or seen.size > reading.framer.offset,
         ):
-            self._retire(reading, now)
+            self._retire(reading)
 
-    def _retire(self, reading: Reading, now: float, lost: str | None = None) -> None:
+    def _retire(self, reading: Reading, lost: str | None = None) -> None:
         """Nothing more will come from this generation. `lost`: why its end could not be read."""
         if reading in self._draining:
             self._draining.remove(reading)
@@ -533,7 +534,7 @@ class Follower:
         if file is not None:
             self.stream.keep_for_a_while(generation, file, file.identity.inode)
 
-    # -- trouble -------------------------------------------------------------------------------------------------------------------
+    # -- trouble -------------------------------------------------------------------------------------------------------
 
     def _failed(self, error: OSError, now: float) -> float:
         """The file system refuses: say so once, and try again by name."""
@@ -566,7 +567,7 @@ class Follower:
         if broken is not None:
             rest = self._rescue(broken)
             if rest is None:
-                self._retire(broken, now, lost=None if _was_read(broken) else "it was deleted before it was read")
+                self._retire(broken, lost=None if _was_read(broken) else "it was deleted before it was read")
             else:
                 self.stream.keep(broken.generation, rest)
                 broken.file, broken.seen = rest, None
@@ -583,7 +584,7 @@ class Follower:
                 self._current = None
         elif now - current.grew_at >= self.options.rotate_wait_s:
             self._current = None
-            self._retire(current, now)
+            self._retire(current)
         return self.options.poll_interval_s
 
     def _refuse(self, error: NotALog) -> float:

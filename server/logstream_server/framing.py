@@ -1,9 +1,10 @@
 """Bytes of a growing file in, segments of whole lines out.
 
-The tailer feeds what it read; history feeds what it reads again by cursor. Both get the same segments for the same bytes,
-however the bytes are cut, so a reader can pass from one to the other at any segment edge. What is not here: files,
-decoding, filters. A segment carries many ordinary lines as one bytes object, because splitting is the view's business and
-is cheapest when done once for many lines; a line that needs a remark (cut, partial, continued) is a segment of its own.
+The tailer feeds what it read; history feeds what it reads again by cursor. Both get the same segments for the same
+bytes, however the bytes are cut, so a reader can pass from one to the other at any segment edge. What is not here:
+files, decoding, filters. A segment carries many ordinary lines as one bytes object, because splitting is the view's
+business and is cheapest when done once for many lines; a line that needs a remark (cut, partial, continued) is a
+segment of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ MARKER_BYTES: Final = 32
 """How many bytes before a position prove it (Fluent Bit's offset marker has the same length)."""
 
 HOLE_BYTES: Final = 4096
-"""A run of NULs this long at the start of a line is a hole in a sparse file, not text: a page is the least a hole has."""
+"""A run of NULs this long at the start of a line is a hole in a sparse file, not text: a page is the least a hole
+has."""
 
 _HOLE_IN_BODY: Final = re.compile(rb"(?<=\n)\x00{%d,}" % HOLE_BYTES)
 _UTF8_LENGTH: Final = ((0x80, 0x00, 1), (0xE0, 0xC0, 2), (0xF0, 0xE0, 3), (0xF8, 0xF0, 4))
@@ -41,7 +43,8 @@ class Flag(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The bytes `start` to `end` of a file, `data` as far as it is kept, and `marker`, the up to 32 bytes before `end`."""
+    """The bytes `start` to `end` of a file, `data` as far as it is kept, and `marker`, the up to 32 bytes before
+    `end`."""
 
     start: int
     end: int
@@ -66,9 +69,9 @@ def incomplete_utf8(data: bytes) -> int:
 class LineFramer:
     """Cuts the bytes of one file, given in order, into segments.
 
-    `offset` is the file offset of the first byte to come and `before` the up to 32 bytes in front of it: they tell whether
-    that byte begins a line. `start` is the offset of the first byte that no segment has covered yet: the position of a
-    reader who got every segment so far. Memory is bounded by `max_line_bytes`, whatever is fed.
+    `offset` is the file offset of the first byte to come and `before` the up to 32 bytes in front of it: they tell
+    whether that byte begins a line. `start` is the offset of the first byte that no segment has covered yet: the
+    position of a reader who got every segment so far. Memory is bounded by `max_line_bytes`, whatever is fed.
     """
 
     __slots__ = (
@@ -194,7 +197,8 @@ class LineFramer:
     # -- the pieces of feed -------------------------------------------------------------------------------------------
 
     def _finish_held(self, out: list[Segment], data: bytes, done: int, base: int, tail: bytes) -> int:
-        """Complete the line that began in an earlier feed, if its newline is here; return how much of `data` is done."""
+        """Complete the line that began in an earlier feed, if its newline is here; return how much of `data` is
+        done."""
         newline = data.find(b"\n", done)
         if newline < 0:
             return done

@@ -43,14 +43,15 @@ class Lost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """Where a reader begins. `recovered`: whether the cursor was honoured in full, None without one; `reason`: why not."""
+    """Where a reader begins. `recovered`: whether the cursor was honoured in full, None without one; `reason`: why
+    not."""
 
     positions: Positions
     recovered: bool | None = None
     reason: str | None = None
 
 
-# -- chunks -----------------------------------------------------------------------------------------------------------------
+# -- chunks ------------------------------------------------------------------------------------------------------------
 
 
 def read_leg(stream: Stream, leg: Leg, max_bytes: int, max_line_bytes: int, *, raw: bool = False) -> list[Entry]:
@@ -103,7 +104,9 @@ def _read_leg(file: LogFile, leg: Leg, max_bytes: int, max_line_bytes: int, raw:
         if not read.intact or not read.data:
             raise Lost("the file was truncated before this was read", leg.until - position.offset)
         if raw:
-            data = read.data[: read.data.rfind(b"\n") + 1] or read.data  # whole lines, but of a line longer than this a piece
+            data = (
+                read.data[: read.data.rfind(b"\n") + 1] or read.data
+            )  # whole lines, but of a line longer than this a piece
             marker = (before + data[-MARKER_BYTES:])[-MARKER_BYTES:]
             return [_entry(position.generation, framer.offset, framer.offset + len(data), data, marker, Flag.LINES)]
         segments = framer.feed(read.data)
@@ -119,11 +122,12 @@ def _entry(generation: Generation, start: int, end: int, data: bytes, marker: by
     return Entry(-1, generation, start, end, data, marker, flags, None, None, 0)
 
 
-# -- the last N lines -----------------------------------------------------------------------------------------------------------
+# -- the last N lines --------------------------------------------------------------------------------------------------
 
 
 def tail_start(stream: Stream, lines: int, chosen: LineFilter, end: Positions) -> Positions:
-    """Where the last `lines` lines (that pass) before `end` begin, in the current file. A file that cannot be read: `end`."""
+    """Where the last `lines` lines (that pass) before `end` begin, in the current file. A file that cannot be read:
+    `end`."""
     if not end or lines <= 0:
         return end
     last = end[-1]
@@ -211,7 +215,7 @@ def _line_offset(body: bytes, index: int) -> int:
     return at
 
 
-# -- cursors --------------------------------------------------------------------------------------------------------------------
+# -- cursors -----------------------------------------------------------------------------------------------------------
 
 
 def from_start(head: Positions) -> Positions:
@@ -225,8 +229,8 @@ def from_start(head: Positions) -> Positions:
 def resume(stream: Stream, cursor: Cursor, *, tail: int | None = None) -> Resumed:
     """Where the reader of `cursor` goes on.
 
-    What cannot be proven is not guessed: then `recovered` is False, and the reader gets the last `tail` lines, or, where it
-    did not ask for a number, the current file from its start.
+    What cannot be proven is not guessed: then `recovered` is False, and the reader gets the last `tail` lines, or,
+    where it did not ask for a number, the current file from its start.
     """
     head = stream.ring.head()[1]
     if cursor.stream != stream.name:
@@ -312,7 +316,8 @@ def _adopt(stream: Stream, file: LogFile) -> Generation | None:
 
 
 def _add_missed(stream: Stream, positions: list[Position], head: Positions) -> list[Position]:
-    """Between a rotated file and the current one others may have come and gone: they are read, too, from their start."""
+    """Between a rotated file and the current one others may have come and gone: they are read, too, from their
+    start."""
     live = {p.generation for p in head}
     if not positions or any(p.generation in live for p in positions):
         return positions  # what came after a file that is still being read is in the ring

@@ -1,8 +1,9 @@
 """The hub: gets every line from the rings to every client, on the event loop.
 
-For each channel: wait until the pacer says so, encode the next batch once, write the same bytes to each live client. A client
-whose socket is full leaves the live view and is served by itself (pump) from the channel's window, the ring or the file, one
-bounded chunk in flight, until it is at the head again. No client has a queue or a task. The clock pings and aborts.
+For each channel: wait until the pacer says so, encode the next batch once, write the same bytes to each live client. A
+client whose socket is full leaves the live view and is served by itself (pump) from the channel's window, the ring or
+the file, one bounded chunk in flight, until it is at the head again. No client has a queue or a task. The clock pings
+and aborts.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ SLICE_S: Final = 0.01
 CLOCK_S: Final = 0.5
 FIRST_CHUNK_BYTES: Final = 64 << 10
 LAST_CHUNK_BYTES: Final = 256 << 10
-"""A client that catches up gets chunks that grow while it takes them at once: what it holds when it stalls is bounded."""
+"""A client that catches up gets chunks that grow while it takes them at once: what it holds when it stalls is
+bounded."""
 READS_PER_STREAM: Final = 4
 CACHED_CHUNKS: Final = 32
 
@@ -82,7 +84,7 @@ class Hub:
         self.counters = HubCounters()
         self.now = 0.0
         self.connections: set[Connection] = set()
-        self.on_message: Callable[[Connection, Opcode, bytes], None] = lambda connection, opcode, payload: None
+        self.on_message: Callable[[Connection, Opcode, bytes], None] = lambda _connection, _opcode, _payload: None
         self.gaps: dict[str, list[int]] = {}
         self._channels: dict[Stream, dict[View, Channel]] = {}
         self._streams: dict[Channel, Stream] = {}
@@ -93,7 +95,7 @@ class Hub:
         self._tick: asyncio.TimerHandle | None = None
         self._time: Callable[[], float] = lambda: 0.0
 
-    # -- life ------------------------------------------------------------------------------------------------------------
+    # -- life ----------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin, on the running event loop."""
@@ -112,7 +114,7 @@ class Hub:
             connection.abort()
         self._loop = None
 
-    # -- Observer, on the reading threads --------------------------------------------------------------------------------
+    # -- Observer, on the reading threads ------------------------------------------------------------------------------
 
     def stream_changed(self, stream: Stream) -> None:
         """Look at the stream's channels soon."""
@@ -136,7 +138,7 @@ class Hub:
             for channel in self._channels.get(stream, {}).values():
                 self._schedule(channel)
 
-    # -- subscriptions ------------------------------------------------------------------------------------------------------
+    # -- subscriptions -------------------------------------------------------------------------------------------------
 
     def head(self, stream: Stream, view: View) -> Positions:
         """Where the live view of a stream is: what a client that wants only new lines begins behind."""
@@ -192,7 +194,7 @@ class Hub:
             stream.ring.throttled = False
             self.monitor.wake(stream)
 
-    # -- the live view ----------------------------------------------------------------------------------------------------------
+    # -- the live view -------------------------------------------------------------------------------------------------
 
     def _schedule(self, channel: Channel, *, at_once: bool = True) -> None:
         """Flush when it is time; `at_once` False: not before other work of the loop had its turn."""
@@ -292,7 +294,7 @@ class Hub:
             elif channel.quiet_since is None:
                 channel.quiet_since = self.now
 
-    # -- those who are behind -------------------------------------------------------------------------------------------------
+    # -- those who are behind ------------------------------------------------------------------------------------------
 
     def pump(self, subscription: Subscription) -> None:
         """Bring a subscription on as far as its socket takes it: window, ring, file, until it is live."""
@@ -372,7 +374,7 @@ class Hub:
             self._count_gap(encoded.gap.kind.value, encoded.gap.lost_bytes)
             subscription.sink.finish(CloseCode.GAP, encoded.gap.detail)
 
-    # -- reading the file -----------------------------------------------------------------------------------------------------------
+    # -- reading the file ----------------------------------------------------------------------------------------------
 
     def _fell_out(self, subscription: Subscription, leg: Leg) -> None:
         """The ring does not have the next bytes."""
@@ -382,8 +384,8 @@ class Hub:
             self.pump(subscription)
 
     def _apply_lag(self, subscription: Subscription) -> bool:
-        """What the client chose for when it falls behind memory; True: read the file. A client that has not been live yet
-        (it asked for old lines) reads it in any case."""
+        """What the client chose for when it falls behind memory; True: read the file. A client that has not been live
+        yet (it asked for old lines) reads it in any case."""
         if not subscription.was_live or subscription.lag is Lag.CATCHUP:
             return True
         if subscription.lag is Lag.CLOSE:
@@ -494,7 +496,7 @@ class Hub:
         entry[0] += 1
         entry[1] += lost_bytes or 0
 
-    # -- Owner: what connections tell --------------------------------------------------------------------------------------------------
+    # -- Owner: what connections tell ----------------------------------------------------------------------------------
 
     def add(self, connection: Connection) -> None:
         """Look after the connection from now on."""
@@ -518,7 +520,7 @@ class Hub:
         if connection.is_gone:
             self.connections.discard(connection)
 
-    # -- the clock -----------------------------------------------------------------------------------------------------------------
+    # -- the clock -----------------------------------------------------------------------------------------------------
 
     def _clock(self) -> None:
         assert self._loop is not None
@@ -551,7 +553,7 @@ class Hub:
             if not subscription.sink.blocked and not subscription.sink.write(frame):
                 channel.leave(subscription)
 
-    # -- the end -----------------------------------------------------------------------------------------------------------------------
+    # -- the end -------------------------------------------------------------------------------------------------------
 
     async def drain(self, seconds: float, reason: str) -> None:
         """Say goodbye to everybody, spread over at most `seconds`, then wait for what is left of them to end."""
@@ -565,7 +567,7 @@ class Hub:
                 connection.finish(1012, reason)
             await asyncio.sleep(pause)
         end = self._time() + max(1.0, seconds)
-        while self.connections and self._time() < end:
+        while self.connections and self._time() < end:  # noqa: ASYNC110 - they end in many places, seldom, and soon
             await asyncio.sleep(0.02)
         for connection in list(self.connections):
             connection.abort()

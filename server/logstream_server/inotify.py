@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 FILE_MASK: Final = flags.MODIFY | flags.ATTRIB | flags.MOVE_SELF | flags.DELETE_SELF
 FOLDER_MASK: Final = flags.CREATE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE | flags.ATTRIB | flags.ONLYDIR
 PAUSE_S: Final = 0.001
-"""The reader rests this long after each batch: a file written without pause wakes its follower at most 1000 times a second,
-which is plenty, and the thread does not compete with the event loop for the interpreter."""
+"""The reader rests this long after each batch: a file written without pause wakes its follower at most 1000 times a
+second, which is plenty, and the thread does not compete with the event loop for the interpreter."""
 
 Wake = Callable[[], None]
 

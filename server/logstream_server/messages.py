@@ -1,7 +1,7 @@
 """The JSON messages of `logstream.json.v1`: one object a text frame, told apart by `type`.
 
-Built and parsed with msgspec, which checks what clients send against the types here. docs/protocol.md tells the same to the
-authors of clients. No I/O.
+Built and parsed with msgspec, which checks what clients send against the types here. docs/protocol.md tells the same to
+the authors of clients. No I/O.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def lines_message(
     continued: bool = False,
     cut_bytes: int | None = None,
 ) -> bytes:
-    """A batch. `offset`: of the first line in its file; `cut_bytes`: the length of a last line that was cut to the limit."""
+    """A batch. `offset`: of the first line in its file; `cut_bytes`: the length of a last line that was cut to the
+    limit."""
     message: dict[str, Any] = {"type": "lines", "stream": stream, "cursor": cursor, "offset": offset, "lines": lines}
     if partial:
         message["partial"] = True

@@ -6,12 +6,13 @@ from collections.abc import Collection
 
 
 def readable(path: str) -> str:
-    """A path as text: bytes that are not UTF-8 (surrogates, as the interpreter decodes file names) become `\\xff`."""
+    r"""A path as text: bytes that are not UTF-8 (surrogates, as the interpreter decodes file names) become `\xff`."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def stream_name(path: str, base: str | None) -> str:
-    """The name of the stream of `path`: below the folder `base` its relative path with `/` written `~`, else its last part."""
+    """The name of the stream of `path`: below the folder `base` its relative path with `/` written `~`, else its last
+    part."""
     if base is not None:
         prefix = base.rstrip("/") + "/"
         relative = path[len(prefix) :] if path.startswith(prefix) else path.lstrip("/")

@@ -1,8 +1,8 @@
 """When to flush: at once while the machine keeps up, later and together when it does not.
 
-A write costs nearly the same whatever it carries (some 8 us up to 20 KB), so under load the number of writes is what decides
-the throughput, and lines are left to collect. A fixed tick would cost latency at rest; no tick costs throughput under load.
-Pure: times in seconds of one monotonic clock are given by the caller.
+A write costs nearly the same whatever it carries (some 8 us up to 20 KB), so under load the number of writes is what
+decides the throughput, and lines are left to collect. A fixed tick would cost latency at rest; no tick costs throughput
+under load. Pure: times in seconds of one monotonic clock are given by the caller.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Final
 MAX_DELAY_S: Final = 0.05
 """The most that a line waits for company."""
 FAN_OUT_SHARE: Final = 0.8
-"""The share of a core that fan-out may take before lines are held back. Below it a flush is immediate, which keeps the latency
-of a server that is busy, but not saturated, as low as that of one that never waits."""
+"""The share of a core that fan-out may take before lines are held back. Below it a flush is immediate, which keeps the
+latency of a server that is busy, but not saturated, as low as that of one that never waits."""
 SATURATED_SHARE: Final = 0.9
 _MEMORY: Final = 0.3
-"""How fast the measured load follows (weight of the newest flush): a few flushes, so that one burst does not count as load."""
+"""How fast the measured load follows (weight of the newest flush): a few flushes, so that one burst does not count as
+load."""
 
 
 class Pacer:

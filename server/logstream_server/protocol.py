@@ -1,9 +1,9 @@
 """uvicorn's WebSocket protocol class with one extension more: the app may take the connection over.
 
-uvicorn's own class keeps a protocol state machine and a task for each connection for as long as it lasts, 25 KiB and more.
-Once Starlette has routed, checked and accepted the request, the app calls the extension with the protocol object that the
-transport shall have from then on, and returns; uvicorn's object is freed. On another server, or in a test client, the extension
-is not in the scope and the app goes on with plain ASGI messages (see fallback).
+uvicorn's own class keeps a protocol state machine and a task for each connection for as long as it lasts, 25 KiB and
+more. Once Starlette has routed, checked and accepted the request, the app calls the extension with the protocol object
+that the transport shall have from then on, and returns; uvicorn's object is freed. On another server, or in a test
+client, the extension is not in the scope and the app goes on with plain ASGI messages (see fallback).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ TakeOver = Callable[[Connection], None]
 
 
 class _NoTransport:
-    """What uvicorn's object sees after it has lost its connection: run_asgi closes the transport when the app returns."""
+    """What uvicorn's object sees after it has lost its connection: run_asgi closes the transport when the app
+    returns."""
 
     def close(self) -> None:
         """Nothing to close."""
@@ -54,6 +55,7 @@ class TakeoverProtocol(WebSocketsSansIOProtocol):
         self._early: list[bytes] | None = None
 
     def handle_connect(self, event: Any) -> None:
+        """The request: offer the extension to the app."""
         super().handle_connect(event)
         scope = getattr(self, "scope", None)
         if scope is not None:
@@ -104,5 +106,6 @@ class TakeoverProtocol(WebSocketsSansIOProtocol):
             self.loop.call_soon(connection.data_received, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The peer went before the app had decided."""
         self._early = None
         super().connection_lost(exc)

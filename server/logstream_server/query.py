@@ -1,7 +1,7 @@
 """What a client asks for in a query string or a message: text in, checked values out. Pure.
 
-Unknown parameters are refused, because a mistyped `grep` that is ignored shows everything and looks right. Those that begin
-with an underscore are left alone (tools add them against caches).
+Unknown parameters are refused, because a mistyped `grep` that is ignored shows everything and looks right. Those that
+begin with an underscore are left alone (tools add them against caches).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from .channel import Lag
 from .cursor import BadCursor, Cursor, parse_cursor
 from .errors import BadQuery, CloseCode
-from .filters import LineFilter, parse_filter
+from .filters import EVERY_LINE, LineFilter, parse_filter
 from .messages import JSON_PROTOCOL, RAW_PROTOCOL, Subscribe
 from .view import Format
 
@@ -32,14 +32,14 @@ _SUBPROTOCOLS: Final = {JSON_PROTOCOL: Format.JSON, RAW_PROTOCOL: Format.RAW}
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Where to begin in which stream. `stream` None: the first; "": none yet. `tail` None: the server's default, or (with a
-    cursor) nothing but what the cursor says."""
+    """Where to begin in which stream. `stream` None: the first; "": none yet. `tail` None: the server's default, or
+    (with a cursor) nothing but what the cursor says."""
 
     stream: str | None = None
     tail: int | None = None
     cursor: Cursor | None = None
     from_start: bool = False
-    filter: LineFilter = LineFilter()
+    filter: LineFilter = EVERY_LINE
     lag: Lag = Lag.CATCHUP
 
 

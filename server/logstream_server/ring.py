@@ -1,8 +1,10 @@
-"""The last lines of a stream, in order, bounded by bytes: what the live view and readers close behind it are served from.
+"""The last lines of a stream, in order, bounded by bytes: what the live view and readers close behind it are served
+from.
 
-A source (the tailer) appends; the hub reads from another thread. Nothing here knows a file: a generation is a name, an offset
-a number. The ring keeps the positions at both its ends, so that a reader who fell behind it knows exactly how far to read
-elsewhere before the ring takes over. Appending never waits for a reader; `backlog` lets a polite source slow down by itself.
+A source (the tailer) appends; the hub reads from another thread. Nothing here knows a file: a generation is a name, an
+offset a number. The ring keeps the positions at both its ends, so that a reader who fell behind it knows exactly how
+far to read elsewhere before the ring takes over. Appending never waits for a reader; `backlog` lets a polite source
+slow down by itself.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from .cursor import Generation, Position, Positions
 from .framing import Flag
 
 ENTRY_OVERHEAD_BYTES: Final = 400
-"""What an entry costs besides its data (measured: object, positions, list slot); counted so that tiny entries are bounded."""
+"""What an entry costs besides its data (measured: object, positions, list slot); counted so that tiny entries are
+bounded."""
 
 
 class EventKind(StrEnum):
@@ -45,8 +48,8 @@ class StreamEvent:
 class Entry:
     """Bytes `start` to `end` of a generation (a framing segment), or an event at `start == end`.
 
-    `retires` names a generation that no reader will see again after this entry. `total` counts the bytes of data up to and
-    including this entry since the stream began, `lines` its lines; `seq` numbers the entries without holes.
+    `retires` names a generation that no reader will see again after this entry. `total` counts the bytes of data up to
+    and including this entry since the stream began, `lines` its lines; `seq` numbers the entries without holes.
     """
 
     seq: int
@@ -72,14 +75,9 @@ def advance(positions: Positions, entry: Entry) -> Positions:
     new = Position(generation, entry.end, entry.marker)
     if len(positions) == 1 and positions[0].generation is generation:
         return (new,)
-    found = False
-    out = []
-    for position in positions:
-        if position.generation is generation:
-            found = True
-            position = new
-        out.append(position)
-    return tuple(out) if found else (*out, new)
+    if all(p.generation is not generation for p in positions):
+        return (*positions, new)
+    return tuple(new if p.generation is generation else p for p in positions)
 
 
 class Ring:
@@ -99,7 +97,7 @@ class Ring:
         self.throttled = False
         """Set by a source that waits because of `backlog_bytes`; the reader wakes it and clears this."""
 
-    def append(
+    def append(  # noqa: PLR0913 - an entry, field by field: the ring adds the numbers
         self,
         generation: Generation | None,
         start: int,
@@ -114,7 +112,9 @@ class Ring:
         """Add one entry at the head, letting go of the oldest beyond the capacity."""
         with self._lock:
             self._total += len(data)
-            entry = Entry(self._next_seq, generation, start, end, data, marker, flags, event, retires, self._total, lines)
+            entry = Entry(
+                self._next_seq, generation, start, end, data, marker, flags, event, retires, self._total, lines
+            )
             if retires is not None:
                 retires.retired_seq = self._next_seq
             self._next_seq += 1

@@ -1,8 +1,8 @@
 """Threads for work that may hang: every look at a file system runs here, nothing else does.
 
 A few workers take jobs as they come due. A call into a dead mount keeps its worker for as long as the kernel likes; the
-watchdog then adds a worker, so that the other jobs go on, and tells the stuck job's owner. Workers that are no longer needed
-end. Jobs of one key never run twice at once.
+watchdog then adds a worker, so that the other jobs go on, and tells the stuck job's owner. Workers that are no longer
+needed end. Jobs of one key never run twice at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Job(Protocol):
     """Something to do again and again."""
 
     def run(self, now: float) -> float | None:
-        """Do a bounded piece of work at monotonic time `now`; return in how many seconds to run again, None for never."""
+        """Do a bounded piece of work at monotonic time `now`; return in how many seconds to run again, None for
+        never."""
 
     def stuck(self, seconds: float) -> None:
         """Called from the watchdog, once per run, when the run takes long."""
@@ -57,11 +58,11 @@ class _Once:
     def __init__(self, call: Callable[[], T], future: Future[T]) -> None:
         self._call, self._future = call, future
 
-    def run(self, now: float) -> float | None:
+    def run(self, _now: float) -> float | None:
         if self._future.set_running_or_notify_cancel():
             try:
                 self._future.set_result(self._call())
-            except BaseException as error:  # the outermost frame of the call: whoever waits gets it
+            except BaseException as error:  # noqa: BLE001 - the outermost frame of the call: whoever waits gets it
                 self._future.set_exception(error)
         return None
 
@@ -129,7 +130,7 @@ class Scheduler:
             self._push(_Task(_Once(call, future)), time.monotonic())
         return future
 
-    # -- inside, all with the lock held but the runs themselves ----------------------------------------------------------
+    # -- inside, all with the lock held but the runs themselves --------------------------------------------------------
 
     def _push(self, task: _Task, due: float) -> None:
         task.due = due
@@ -178,7 +179,8 @@ class Scheduler:
                     task.running = False
                 if task.removed or (delay is None and not task.woken):
                     continue
-                # Without a notice: this very worker looks for work next, and calls others if there is more than one task.
+                # Without a notice: this very worker looks for work next, and calls others if there is more than one
+                # task.
                 task.due = time.monotonic() + (0.0 if task.woken or delay is None else delay)
                 heapq.heappush(self._heap, (task.due, next(self._order), task))
             self._workers -= 1

@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 BACKLOG: Final = 4096
 NOTSENT_BYTES: Final = 256 << 10
-"""Bytes that the kernel takes for a client beyond what is on the wire (TCP_NOTSENT_LOWAT): a client that stops reading holds no
-more kernel memory than that, while what is in flight still follows the line's bandwidth."""
+"""Bytes that the kernel takes for a client beyond what is on the wire (TCP_NOTSENT_LOWAT): a client that stops reading
+holds no more kernel memory than that, while what is in flight still follows the line's bandwidth."""
 
 STALL_MARGIN_S: Final = 5.0
 """How much later than the hub the kernel ends a client that takes nothing: the hub counts it."""
@@ -56,7 +56,8 @@ class SideServer(uvicorn.Server):
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which says goodbye before it ends: uvicorn closes all WebSockets at once and then waits for ever."""
+    """uvicorn's server, which says goodbye before it ends: uvicorn closes all WebSockets at once and then waits for
+    ever."""
 
     def __init__(self, config: uvicorn.Config, service: Service, side: SideServer | None = None) -> None:
         super().__init__(config)
@@ -79,8 +80,9 @@ class Server(uvicorn.Server):
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep freed blocks of some hundred KiB for the next ones, instead of giving them back to the kernel and
-    paying for each page again: that halves the throughput of large batches. Does nothing where there is no mallopt."""
+    """Have the C library keep freed blocks of some hundred KiB for the next ones, instead of giving them back to the
+    kernel and paying for each page again: that halves the throughput of large batches. Does nothing where there is no
+    mallopt."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)
@@ -133,7 +135,7 @@ def url_of(sock: socket.socket, path: str) -> str:
 
 
 def make_config(app: Any, settings: Settings) -> uvicorn.Config:
-    """uvicorn as we need it: our protocol class, no pings of its own, nothing of a request in its log."""
+    """Uvicorn as we need it: our protocol class, no pings of its own, nothing of a request in its log."""
     return uvicorn.Config(
         app,
         ws=TakeoverProtocol,

@@ -14,13 +14,13 @@ from .connection import Connection
 from .cursor import Positions
 from .discovery import parse_source
 from .errors import BadQuery, CloseCode
+from .filters import parse_filter
 from .follower import FollowOptions
 from .frames import Opcode, encode_frame
 from .history import Resumed
 from .hub import Hub, HubOptions
 from .messages import SetFilter, Subscribe, Unsubscribe, parse_client_message
 from .query import Wish, as_list, wish_of
-from .filters import parse_filter
 from .settings import Settings
 from .stream import Stream, StreamStatus
 from .tailer import LogMonitor
@@ -84,7 +84,7 @@ class Service:
         self.hub.stop()
         await asyncio.to_thread(self.monitor.stop)
 
-    # -- streams ---------------------------------------------------------------------------------------------------------
+    # -- streams -------------------------------------------------------------------------------------------------------
 
     def find_stream(self, name: str | None) -> Stream:
         """The stream of that name, the first for None. Raises BadQuery (4004)."""
@@ -116,7 +116,7 @@ class Service:
         """What a client's author wants to know."""
         return {"max_line_bytes": self.settings.max_line_bytes, "ping_interval_s": self.settings.ping_interval_s}
 
-    # -- beginning ----------------------------------------------------------------------------------------------------------
+    # -- beginning -----------------------------------------------------------------------------------------------------
 
     async def begin_at(self, stream: Stream, wish: Wish, view: View) -> Resumed:
         """Where the reader of `wish` begins; reads the file when it must."""
@@ -169,9 +169,9 @@ class Service:
         )
         _send(connection, hello)
 
-    # -- messages of JSON clients ----------------------------------------------------------------------------------------------
+    # -- messages of JSON clients --------------------------------------------------------------------------------------
 
-    def _message(self, connection: Connection, opcode: Opcode, payload: bytes) -> None:
+    def _message(self, connection: Connection, _opcode: Opcode, payload: bytes) -> None:
         if connection.format != Format.JSON:
             return  # the other formats have nothing to say; what they send is not ours
         try:

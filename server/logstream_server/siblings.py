@@ -1,7 +1,7 @@
 """Finding where a file's content went: under another name beside it, proven by the content.
 
-Used by the tailer (what was unread when a file was replaced or truncated) and by resume (a cursor into a file that has been
-rotated since). Runs on the scheduler's threads only.
+Used by the tailer (what was unread when a file was replaced or truncated) and by resume (a cursor into a file that has
+been rotated since). Runs on the scheduler's threads only.
 """
 
 from __future__ import annotations
@@ -79,8 +79,9 @@ def find_content(
 ) -> LogFile | None:
     """The neighbour that holds what a reader at `mark` has read: the same inode if there is one, else a copy.
 
-    Below RESAVE_BYTES a copy proves little, as many files begin alike; then it counts only if it was made after `since_ns`
-    (nanoseconds since the epoch), when the reader last saw the original. Nothing is found for offset 0 without an inode.
+    Below RESAVE_BYTES a copy proves little, as many files begin alike; then it counts only if it was made after
+    `since_ns` (nanoseconds since the epoch), when the reader last saw the original. Nothing is found for offset 0
+    without an inode.
     """
     candidates = list_siblings(path, rotated_only=False)
     same = [s for s in candidates if mark.inode is not None and s.stat.identity.inode == mark.inode]

@@ -1,4 +1,5 @@
-"""A stream as its source and its readers share it: name, state, ring, and the files that its generations are read from."""
+"""A stream as its source and its readers share it: name, state, ring, and the files that its generations are read
+from."""
 
 from __future__ import annotations
 
@@ -12,7 +13,6 @@ from typing import Final
 from .cursor import HEAD_BYTES, Generation
 from .files import LogFile
 from .ring import Ring
-
 
 MEMORY: Final = 64
 KEPT: Final = 8
@@ -62,7 +62,8 @@ class StreamCounters:
 
 @dataclass(eq=False)
 class Stream:
-    """`path` is what the administrator named, symlinks not resolved; `roots` are resolved folders, empty for anywhere."""
+    """`path` is what the administrator named, symlinks not resolved; `roots` are resolved folders, empty for
+    anywhere."""
 
     name: str
     path: str

@@ -1,7 +1,8 @@
 """LogMonitor: follows files and tells its observers.
 
-The Observer pattern, thread-safe: `subscribe` and `unsubscribe` from any thread; observers are called from the threads that
-read the files and must be quick. Which files: discovery. What a look at a file means: follow, follower. Not here: clients.
+The Observer pattern, thread-safe: `subscribe` and `unsubscribe` from any thread; observers are called from the threads
+that read the files and must be quick. Which files: discovery. What a look at a file means: follow, follower. Not here:
+clients.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class LogMonitor:
         ignore: tuple[str, ...] = (),
         from_start: bool = False,
     ) -> None:
-        """`watch`: "auto", "notify" or "poll"; `from_start`: also lines that were there before are read into the ring."""
+        """`watch`: "auto", "notify" or "poll"; `from_start`: also lines that were there before are read into the
+        ring."""
         self._sources = sources
         self._options = options
         self._watch_mode = watch
@@ -69,11 +71,11 @@ class LogMonitor:
         self.scheduler = Scheduler()
         self._scanned = {source: threading.Event() for source in sources}
 
-    # -- life -----------------------------------------------------------------------------------------------------------
+    # -- life ----------------------------------------------------------------------------------------------------------
 
     def start(self, wait_s: float = 5.0) -> None:
-        """Begin. Waits up to `wait_s` seconds for the first look at each folder and file, so that their lines from now on
-        are news; a file system that hangs is waited for no longer than that."""
+        """Begin. Waits up to `wait_s` seconds for the first look at each folder and file, so that their lines from now
+        on are news; a file system that hangs is waited for no longer than that."""
         if self._watch_mode != "poll":
             try:
                 self._inotify = Inotify()
@@ -101,7 +103,7 @@ class LogMonitor:
         if self._inotify is not None:
             self._inotify.stop()
 
-    # -- observers --------------------------------------------------------------------------------------------------------
+    # -- observers -----------------------------------------------------------------------------------------------------
 
     def subscribe(self, observer: Observer) -> None:
         """Tell `observer` from now on."""
@@ -118,7 +120,7 @@ class LogMonitor:
         for observer in self._observers:
             observer.stream_changed(stream)
 
-    # -- streams ------------------------------------------------------------------------------------------------------------
+    # -- streams -------------------------------------------------------------------------------------------------------
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -202,7 +204,7 @@ class _Scan:
     def __init__(self, monitor: LogMonitor, source: Source) -> None:
         self._monitor, self._source = monitor, source
 
-    def run(self, now: float) -> float:
+    def run(self, _now: float) -> float:
         begun = time.monotonic()
         self._monitor.scan(self._source)
         return max(SCAN_S, 10 * (time.monotonic() - begun))

@@ -1,7 +1,7 @@
 """Ring entries in, ready-made WebSocket frames out: what one channel sends, encoded once for all its clients.
 
-A view is one way of looking at a stream: a format and a filter. Pure; the hot path of the server, so lines are handled in
-bulk: split, checked and framed by a few calls that each take all lines of a batch.
+A view is one way of looking at a stream: a format and a filter. Pure; the hot path of the server, so lines are handled
+in bulk: split, checked and framed by a few calls that each take all lines of a batch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from .cursor import Positions
-from .filters import LineFilter
+from .filters import EVERY_LINE, LineFilter
 from .frames import Opcode, encode_frame, encode_text_frames
 from .framing import Flag
 from .messages import event_message, lines_message, token
@@ -34,15 +34,15 @@ class View:
     """Equal views of one stream share a channel."""
 
     format: Format
-    filter: LineFilter = LineFilter()
+    filter: LineFilter = EVERY_LINE
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """`frames`: for the wire, b"" when nothing is to be sent; `lines` and `payload_bytes` count what is in them.
 
-    `end`: where a reader is after them; `count`: how many entries that were. It is less than all when a loss comes that a
-    plain reader must be told by closing (`gap`), or a line that a raw reader must get from the file (`needs_file`).
+    `end`: where a reader is after them; `count`: how many entries that were. It is less than all when a loss comes that
+    a plain reader must be told by closing (`gap`), or a line that a raw reader must get from the file (`needs_file`).
     """
 
     frames: bytes

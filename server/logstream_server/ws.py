@@ -1,7 +1,7 @@
 """`/ws`: from the request to a connection that the hub looks after.
 
-Refusals that a browser need not understand come before the accept, with an HTTP status; what is wrong with the query comes
-after it, as a close code and a reason that a person can read.
+Refusals that a browser need not understand come before the accept, with an HTTP status; what is wrong with the query
+comes after it, as a close code and a reason that a person can read.
 """
 
 from __future__ import annotations

@@ -26,11 +26,24 @@ class Serve:
         return server
 
 
+    def dispose(self) -> None:
+        """End all; none may have raised inside."""
+        for server in self.servers:
+            server.dispose()
+        assert not [server.log for server in self.servers if "Traceback" in server.log]
+
+
 @pytest.fixture
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """Start a server; see Serve. None may have raised inside."""
+    """Start a server for one test; see Serve."""
     factory = Serve(tmp_path_factory.mktemp("servers"))
     yield factory
-    for server in factory.servers:
-        server.dispose()
-    assert not [server.log for server in factory.servers if "Traceback" in server.log]
+    factory.dispose()
+
+
+@pytest.fixture(scope="module")
+def serve_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """Start a server for all tests of a module: only for tests that leave it and its files as they are."""
+    factory = Serve(tmp_path_factory.mktemp("servers"))
+    yield factory
+    factory.dispose()

@@ -1,7 +1,7 @@
 """Following a path through everything that is done to log files, against a model of what was written.
 
-The machine drives the follower by hand, so every interleaving of writer, rotation and look can happen, also those that a
-timer would hit once a year. Real files, no threads; time is a number.
+The machine drives the follower by hand, so every interleaving of writer, rotation and look can happen, also those
+that a timer would hit once a year. Real files, no threads; time is a number.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class Text:
 
 
 def read_to_head(stream: Stream, positions: Positions) -> tuple[list[Entry], Positions, bool]:
-    """What a reader at `positions` gets until it has everything: file first, then ring; and whether something was lost."""
+    """What a reader at `positions` gets until it has everything: file first, then ring; and whether something was
+    lost."""
     out: list[Entry] = []
     lost = False
     while True:
@@ -160,7 +161,7 @@ class Following(RuleBasedStateMachine):
     @rule(filler=st.sampled_from([b"", b" " + b"z" * 300]))
     def write_late(self, filler: bytes) -> None:
         """A process that has not noticed the rotation yet."""
-        if self.old_writer is not None:
+        if self.old_writer is not None and self.now - self.rotated_at < OPTIONS.rotate_wait_s:
             line = self.line() + filler
             self.old_writer.write(line + b"\n")
             self.written.append(line)
@@ -176,6 +177,7 @@ class Following(RuleBasedStateMachine):
         self.shift()
         self.path.rename(self.folder / "app.log.1")
         self.old_writer, self.writer = self.writer, self.path.open("ab", buffering=0)
+        self.rotated_at = self.now
 
     def shift(self) -> None:
         for number in range(20, 0, -1):

@@ -13,10 +13,9 @@ from .conftest import Serve
 from .process import Server
 
 
-@pytest.fixture
-def server(serve: Serve, tmp_path: Path) -> Server:
-    (tmp_path / "a.log").write_text("one\n")
-    return serve(tmp_path / "a.log")
+@pytest.fixture(scope="module")
+def server(serve_for_all: Serve, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    return serve_for_all(tmp_path_factory.mktemp("none") / "a.log")
 
 
 def test_the_page_may_load_and_reach_only_its_own_server(server: Server) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-
 import pytest
 
 from logstream_server.errors import CloseCode
 from logstream_server.problems import _STATUS, problem
 
 from .conftest import Serve
+from .process import Server
 
 
 def test_a_problem_says_what_is_wrong_to_programs_and_people() -> None:
@@ -42,6 +41,14 @@ def test_every_close_code_has_a_status() -> None:
     }
 
 
+@pytest.fixture(scope="module")
+def still(serve_for_all: Serve, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """A server whose log no test writes to."""
+    path = tmp_path_factory.mktemp("still") / "a.log"
+    path.write_text("one\n")
+    return serve_for_all(path)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "detail"),
     [
@@ -57,10 +64,9 @@ def test_every_close_code_has_a_status() -> None:
     ],
 )
 def test_a_refusal_of_the_server_is_a_problem(
-    serve: Serve, tmp_path: Path, method: str, path: str, status: int, detail: str
+    still: Server, method: str, path: str, status: int, detail: str
 ) -> None:
-    (tmp_path / "a.log").write_text("one\n")
-    answer = serve(tmp_path / "a.log").get(path, method=method)
+    answer = still.get(path, method=method)
     assert answer.status == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["cache-control"] == "no-store"

@@ -48,7 +48,7 @@ class Site:
         return self.mount is not None
 
 
-# -- the server ---------------------------------------------------------------------------------------------------------------
+# -- the server ----------------------------------------------------------------------------------
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Server:
     log_path: Path
     clients: list[Client] = field(default_factory=list)
 
-    # -- clients --
+    # -- clients ----------------------------------------------------------------------------------
 
     def client(self, **options: Any) -> Client:
         """A new client; see Client. Plain, unless the options say otherwise."""
@@ -113,7 +113,7 @@ class Server:
         """Until there are exactly these."""
         wait_until(lambda: sorted(s["name"] for s in self.streams()) == sorted(names), f"the streams {names}")
 
-    # -- the process --
+    # -- the process ------------------------------------------------------------------------------
 
     @property
     def log(self) -> str:
@@ -205,7 +205,7 @@ def _proc_field(pid: int, file: str, name: str) -> int:
     raise LookupError(name)
 
 
-# -- waiting ------------------------------------------------------------------------------------------------------------------
+# -- waiting -------------------------------------------------------------------------------------
 
 
 def wait_until(done: Callable[[], bool], what: str, timeout_s: float = DEADLINE_S) -> None:
@@ -223,7 +223,7 @@ def glance() -> None:
     time.sleep(GLANCE_S)
 
 
-# -- writing ------------------------------------------------------------------------------------------------------------------
+# -- writing -------------------------------------------------------------------------------------
 
 
 def numbered(prefix: str, count: int, first: int = 1, width: int = 0) -> list[str]:
@@ -313,7 +313,7 @@ def seeded(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311 - not for secrets
 
 
-# -- a remote file system -------------------------------------------------------------------------------------------------------
+# -- a remote file system ------------------------------------------------------------------------
 
 
 class Mount:

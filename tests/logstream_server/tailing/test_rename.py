@@ -257,7 +257,7 @@ def test_d14_a_rotated_file_that_is_compressed_later_is_not_told_again(serve: Se
     assert "app.log.2.gz" not in [stream["name"] for stream in server.streams()]
 
 
-# -- D15: random rotation, compared with what was written ---------------------------------------------------------------------
+# -- D15: random rotation, compared with what was written ----------------------------------------
 
 
 def by_sequence(log: Path, number: int) -> None:

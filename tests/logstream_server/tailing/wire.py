@@ -91,7 +91,7 @@ class Client:
         self._flush()
         self.wait(lambda: self._opened or self.refused is not None or self.closed is not None, "the handshake's answer")
 
-    # -- reading ----------------------------------------------------------------------------------------------------------
+    # -- reading ----------------------------------------------------------------------------------
 
     def fileno(self) -> int:
         """For select."""
@@ -157,7 +157,7 @@ class Client:
             self.closed = Closed(1006 if code is None else code, reason or "")
             self._sock.close()
 
-    # -- waiting ----------------------------------------------------------------------------------------------------------
+    # -- waiting ----------------------------------------------------------------------------------
 
     def wait(self, done: Callable[[], bool], what: str, timeout_s: float = DEADLINE_S) -> None:
         """Read until `done`; an AssertionError says what did not come."""
@@ -216,7 +216,7 @@ class Client:
         """The first event of that kind, waiting for it."""
         return self.wait_message("event", after, event=event)
 
-    # -- what came ----------------------------------------------------------------------------------------------------------
+    # -- what came --------------------------------------------------------------------------------
 
     @property
     def received(self) -> tuple[int, int, int]:
@@ -254,7 +254,7 @@ class Client:
         said = [{k: v for k, v in m.items() if k not in ("cursor", "lines")} for m in self.messages[-6:]]
         return f"{len(self.lines)} lines, the last: {shown}; {len(self.data)} bytes; {said}; {self.closed} {self.refused}"
 
-    # -- sending ------------------------------------------------------------------------------------------------------------
+    # -- sending ----------------------------------------------------------------------------------
 
     def send(self, message: dict[str, Any] | str | bytes) -> None:
         """A JSON message, or a frame's text or bytes."""

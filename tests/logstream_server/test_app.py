@@ -1,0 +1,66 @@
+"""app: what is served where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from .conftest import Serve
+
+OPERATIONS = ("/healthz", "/readyz", "/metrics")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "a.log"
+    path.write_text("one\n")
+    return path
+
+
+def test_everything_is_on_one_port(serve: Serve, log: Path) -> None:
+    server = serve(log)
+    for path in ("/", "/api/v1/streams", *OPERATIONS):
+        assert server.get(path).status == 200, path
+    with connect(server.ws_url) as client:
+        assert client.recv(timeout=20) == "one"
+
+
+def test_below_a_base_path_is_everything_but_what_no_client_needs(serve: Serve, log: Path) -> None:
+    server = serve("--base-path", "/team/app", log)
+    assert server.url.endswith("/team/app/")
+    for path in ("/", "/api/v1/streams", "/api/v1/streams/a.log/lines", "/assets/app.js"):
+        assert server.get("/team/app" + path).status == 200, path
+        assert server.get(path).status == 404, path
+    for path in OPERATIONS:
+        assert server.get(path).status == 200, path
+        assert server.get("/team/app" + path).status == 404, path
+    with connect(server.ws_url) as client:
+        assert client.recv(timeout=20) == "one"
+    with pytest.raises(InvalidStatus):
+        connect(server.ws_url.replace("/team/app", ""))
+
+
+def test_the_base_path_without_its_slash_leads_to_the_page(serve: Serve, log: Path) -> None:
+    """By a relative address, which is true whatever name and scheme the outside knows the server by."""
+    answer = serve("--base-path", "/team/app", log).get("/team/app")
+    assert (answer.status, answer.headers["location"]) == (308, "app/")
+
+
+def test_with_a_metrics_port_health_and_metrics_are_there_and_nowhere_else(serve: Serve, log: Path) -> None:
+    server = serve("--metrics-port", "0", "--base-path", "/app", log)
+    port = server.metrics_port
+    assert port != server.port
+    for path in OPERATIONS:
+        assert server.get(path).status == 404, path
+        assert server.get(path, port=port).status == 200, path
+    for path in ("/app/", "/app/api/v1/streams", "/"):
+        assert server.get(path, port=port).status == 404, path
+
+
+def test_a_name_with_a_newline_is_found_below_a_base_path(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "new\nline.log").write_text("one\n")
+    server = serve("--base-path", "/app", tmp_path)
+    assert server.get("/app/api/v1/streams/new%0Aline.log/lines").json["lines"] == ["one"]

@@ -1,0 +1,155 @@
+"""metrics: what Prometheus reads is what has happened, under names that its users expect."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+from websockets.sync.client import connect
+
+from logstream_server import __version__
+from logstream_server.cursor import Generation, Position
+from logstream_server.forms import NamedPath
+from logstream_server.metrics import create_registry, distance_bytes
+from logstream_server.service import Service
+from logstream_server.settings import Settings
+
+from .conftest import Serve
+from .process import Server, eventually
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def families(server: Server) -> list[Metric]:
+    return list(text_string_to_metric_families(server.get("/metrics").body.decode()))
+
+
+def value(server: Server, name: str, **labels: str) -> float | None:
+    """One sample, None when there is none."""
+    for family in families(server):
+        for sample in family.samples:
+            if sample.name == name and sample.labels == labels:
+                return sample.value
+    return None
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "a.log"
+    path.write_text("old\n")
+    return path
+
+
+@pytest.fixture
+def server(serve: Serve, log: Path) -> Server:
+    return serve("--poll-interval", "0.02", "--max-line-bytes", "64", log)
+
+
+def test_what_was_read_and_sent_is_counted(server: Server, log: Path) -> None:
+    with connect(server.ws_url + "?tail=0") as first, connect(server.ws_url + "?tail=0&format=json") as second:
+        second.recv(timeout=20)
+        assert value(server, "logstream_clients", format="text") == 1
+        assert value(server, "logstream_clients", format="json") == 1
+        assert value(server, "logstream_clients", format="raw") == 0
+        with log.open("a") as file:
+            file.write("one\ntwo\n" + "x" * 100 + "\n")
+        assert [first.recv(timeout=20) for _ in range(2)] == ["one", "two"]
+        eventually(lambda: value(server, "logstream_lines_sent_total") == 6)
+    assert value(server, "logstream_lines_read_total", stream="a.log") == 3
+    assert value(server, "logstream_bytes_read_total", stream="a.log") == 109
+    assert value(server, "logstream_cut_lines_total", stream="a.log") == 1
+    assert (value(server, "logstream_bytes_sent_total") or 0) > 2 * 72
+    assert (value(server, "logstream_flush_duration_seconds_count") or 0) >= 2
+    assert value(server, "logstream_tail_lag_bytes", stream="a.log") == 0
+    assert value(server, "logstream_lagging_clients", stream="a.log") == 0
+    assert value(server, "logstream_client_lag_bytes", stream="a.log") == 0
+    eventually(lambda: value(server, "logstream_clients", format="text") == 0)
+
+
+def test_what_happens_to_the_file_is_counted(server: Server, log: Path) -> None:
+    assert value(server, "logstream_watcher_mode", stream="a.log", mode="notify") == 1 or (
+        value(server, "logstream_watcher_mode", stream="a.log", mode="poll") == 1
+    )
+    assert value(server, "logstream_streams", state="following") == 1
+    log.write_text("")
+    eventually(lambda: value(server, "logstream_truncations_total", stream="a.log") == 1)
+    log.rename(log.with_name("a.log.1"))
+    log.write_text("new\n")
+    eventually(lambda: value(server, "logstream_rotations_total", stream="a.log") == 1)
+
+
+def test_cursors_and_losses_are_counted_by_how_they_ended(server: Server, log: Path) -> None:
+    cursor = server.get("/api/v1/streams/a.log/lines").json["cursor"]
+    assert server.get(f"/api/v1/streams/a.log/lines?cursor={cursor}").json["recovered"]
+    assert value(server, "logstream_resumes_total", result="recovered") == 1
+    log.write_text("something else\n")
+    eventually(lambda: not server.get(f"/api/v1/streams/a.log/lines?cursor={cursor}").json["recovered"])
+    assert (value(server, "logstream_resumes_total", result="reset") or 0) >= 1
+
+
+def test_the_process_and_its_version_are_told(server: Server) -> None:
+    assert value(server, "logstream_build_info", version=__version__) == 1
+    assert (value(server, "process_resident_memory_bytes") or 0) > 1 << 20
+    assert value(server, "process_open_fds") is not None
+    assert value(server, "logstream_event_loop_lag_seconds") is not None
+
+
+def test_the_names_are_what_the_field_expects(server: Server) -> None:
+    """As `promtool check metrics` has it: help for each, counters end in _total, base units, no unit but at the end."""
+    found = families(server)
+    names = {family.name for family in found}
+    for name in (
+        "lines_read bytes_read tail_lag_bytes rotations truncations cut_lines reopen_errors watcher_mode clients lines_sent "
+        "bytes_sent client_lag_bytes gaps gap_bytes resumes slow_disconnects flush_duration_seconds event_loop_lag_seconds "
+        "build_info"
+    ).split():
+        assert f"logstream_{name}" in names
+    for family in found:
+        assert family.documentation, family.name
+        assert family.documentation.endswith("."), family.name
+        assert re.fullmatch(r"(logstream|process)_[a-z_]+", family.name)
+        assert not re.search(r"_(milliseconds|ms|kilobytes|kb|count|total_.*)$", family.name), family.name
+        for sample in family.samples:
+            assert (family.type == "counter") == sample.name.endswith("_total"), sample.name
+
+
+def test_openmetrics_is_spoken_to_those_who_ask(server: Server) -> None:
+    answer = server.get("/metrics", accept="application/openmetrics-text; version=1.0.0, text/plain;q=0.5")
+    assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert "logstream_clients" in {family.name for family in parse_openmetrics(answer.body.decode())}
+    plain = server.get("/metrics")
+    assert plain.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
+def test_a_stream_of_any_name_is_a_label(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / 'quo"te\\new\nline.log').write_text("one\n")
+    server = serve(tmp_path)
+    assert value(server, "logstream_lines_read_total", stream='quo"te\\new\nline.log') == 0
+
+
+def test_each_application_has_its_own_metrics() -> None:
+    services = [Service.build(Settings(paths=(NamedPath("/no/such/file"),))) for _ in range(2)]
+    services[0].hub.counters.lines_sent = 7
+    registries = [create_registry(service) for service in services]
+    assert [registry.get_sample_value("logstream_lines_sent_total") for registry in registries] == [7, 0]
+
+
+def test_losses_are_counted_with_their_bytes() -> None:
+    service = Service.build(Settings(paths=(NamedPath("/no/such/file"),)))
+    service.hub.gaps["lost"] = [2, 300]
+    registry = create_registry(service)
+    assert registry.get_sample_value("logstream_gaps_total", {"reason": "lost"}) == 2
+    assert registry.get_sample_value("logstream_gap_bytes_total", {"reason": "lost"}) == 300
+
+
+def test_a_distance_counts_the_rest_of_old_files_and_all_of_new_ones() -> None:
+    old, current = Generation(1, end=1000), Generation(2)
+    behind = (Position(old, 900),)
+    assert distance_bytes(behind, (Position(current, 50),)) == 150
+    assert distance_bytes((Position(current, 30),), (Position(current, 50),)) == 20
+    assert distance_bytes((Position(current, 50),), (Position(current, 30),)) == 0
+    assert distance_bytes((Position(Generation(3), 10),), ()) == 0
