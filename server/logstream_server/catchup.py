@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from .cursor import Generation, Position, Positions
+from .cursor import Position, Positions
 from .framing import Flag
-from .ring import Entry, advance
+from .ring import Base, Entry, advance
 
 _NONE: Final = -(1 << 62)
 
@@ -53,40 +53,30 @@ def is_ahead(a: Positions, b: Positions) -> bool:
     )
 
 
-def next_leg(positions: Positions, base_seq: int, base: Positions) -> Leg | None:
-    """The oldest bytes that a reader at `positions` must read from a file before the ring can serve it.
-
-    `base_seq`, `base`: the ring's first entry and the positions just before it. None: the ring has all the rest.
+def plan(positions: Positions, base: Base) -> tuple[Positions, Leg | None]:
+    """The oldest bytes that a reader at `positions` must read from a file before the ring can serve it; None: the ring
+    has all the rest. With it `positions` as the ring's base has them: generations that began since are in, and, once
+    there is nothing to read, those that are over are out.
     """
-    wanted = {p.generation: p.offset for p in base}
+    positions = _with_newer(positions, base)
+    wanted = {p.generation: p.offset for p in base.positions}
     for position in positions:
         generation = position.generation
         until = wanted.get(generation)
-        if until is None and _ended_before(generation, base_seq):
+        if until is None and generation.is_over(base.seq):
             until = generation.end
         if until is not None and position.offset < until:
-            return Leg(position, until)
+            return positions, Leg(position, until)
+    newest = _newest(positions)  # it stays in any case, for what it says about older ones
+    return tuple(p for p in positions if p.generation.id == newest or not p.generation.is_over(base.seq)), None
+
+
+def _with_newer(positions: Positions, base: Base) -> Positions:
     newest = _newest(positions)
-    for position in base:
-        generation = position.generation
-        if generation.id > newest and position.offset > generation.begin:
-            return Leg(Position(generation, generation.begin), position.offset)
-    return None
-
-
-def settle(positions: Positions, base_seq: int, base: Positions) -> Positions:
-    """`positions` without the generations that are over, and with those that the ring's base has begun. Where
-    nothing is left the newest stays, for what it says about older ones."""
-    newest = _newest(positions)
-    newer = tuple(p for p in base if p.generation.id > newest)
-    kept = [
-        p for p in positions if not _ended_before(p.generation, base_seq) or (p.generation.id == newest and not newer)
-    ]
-    return (*kept, *newer)
-
-
-def _ended_before(generation: Generation, seq: int) -> bool:
-    return generation.retired_seq is not None and generation.retired_seq < seq
+    newer = {g for g in base.ended if g.id > newest} | {
+        p.generation for p in base.positions if p.generation.id > newest
+    }
+    return (*positions, *(Position(g, g.begin) for g in sorted(newer, key=lambda g: g.id)))
 
 
 def moved(positions: Positions, new: Position) -> Positions:

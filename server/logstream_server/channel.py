@@ -125,8 +125,7 @@ class Channel:
         return self._add(encoded, self.next_seq + count, entries[count - 1].total)
 
     def _add(self, encoded: Encoded, next_seq: int, total: int) -> Batch:
-        batch = Batch(self.next_seq, next_seq, encoded.frames, self.positions, encoded.end, encoded.lines, encoded.gap)
-        self.next_seq, self.positions, self.total = next_seq, encoded.end, total
+        batch = self._advance(encoded, next_seq, total)
         self.window[batch.seq] = batch
         self._window_bytes += len(batch.frames)
         while self._window_bytes > WINDOW_BYTES and len(self.window) > 1:
@@ -134,17 +133,23 @@ class Channel:
             self._window_bytes -= len(oldest.frames)
         return batch
 
+    def _advance(self, encoded: Encoded, next_seq: int, total: int) -> Batch:
+        """Stand behind a batch. One that is not in the window is no way on for those behind: it leaves lines out."""
+        batch = Batch(self.next_seq, next_seq, encoded.frames, self.positions, encoded.end, encoded.lines, encoded.gap)
+        self.next_seq, self.positions, self.total = next_seq, encoded.end, total
+        return batch
+
     def _jump(self) -> Batch:
         """The ring has let go of what comes next: everybody reads it from the file, and the channel goes on at the
         head."""
         next_seq, positions = self.ring.head()
         self.leave_all()
-        return self._add(Encoded(b"", positions, 0), next_seq, self.ring.total_bytes)
+        return self._advance(Encoded(b"", positions, 0), next_seq, self.ring.total_bytes)
 
     def _step_over(self, entry: Entry) -> Batch:
         """The next entry is only in the file as these clients want it: they read it there."""
         self.leave_all()
-        return self._add(Encoded(b"", advance(self.positions, entry), 1), self.next_seq + 1, entry.total)
+        return self._advance(Encoded(b"", advance(self.positions, entry), 1), self.next_seq + 1, entry.total)
 
     def leave_all(self) -> None:
         """Nobody is live any more: each finds its own way on from where it is."""
@@ -171,9 +176,9 @@ class Channel:
 
     def leave(self, subscription: Subscription) -> None:
         """A live subscription falls behind: note where it is, also in the middle of a flush."""
-        del self.live[subscription]
-        subscription.place = Place.BEHIND
         subscription.seq, subscription.positions = self.place_of(subscription)
+        subscription.place = Place.BEHIND
+        del self.live[subscription]
 
     def place_of(self, subscription: Subscription) -> tuple[int | None, Positions]:
         """The next entry and the positions of a subscription."""

@@ -59,6 +59,10 @@ class Generation:
     end: int | None = None
     retired_seq: int | None = None
 
+    def is_over(self, seq: int) -> bool:
+        """Whether nothing more comes of it from ring entry `seq` on."""
+        return self.retired_seq is not None and self.retired_seq < seq
+
 
 @dataclass(frozen=True, slots=True)
 class Position:

@@ -20,8 +20,10 @@ from .errors import LogstreamError
 from .follow import Identity
 
 LOCAL_FILE_SYSTEMS: Final = frozenset(
-    ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "jfs", "reiserfs", "bcachefs", "nilfs2")
-    + ("tmpfs", "ramfs", "rootfs")
+    {
+        *("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "jfs", "reiserfs", "bcachefs", "nilfs2"),
+        *("tmpfs", "ramfs", "rootfs"),
+    }
 )
 """File systems whose changes inotify reports whoever makes them. Everything else is polled: 9p, NFS, FUSE, overlay
 deliver no or not all events, and an unknown one is not to be trusted."""

@@ -80,6 +80,7 @@ class LineFramer:
         "_held",
         "_held_bytes",
         "_in_hole",
+        "_only_nuls",
         "_tail",
         "max_line_bytes",
         "offset",
@@ -94,9 +95,10 @@ class LineFramer:
         self._before = self._tail
         self._held: list[bytes] = []
         self._held_bytes = 0
+        self._only_nuls = False
         # A file that begins with NULs was truncated under a writer that does not append: its holes have any length.
-        self._in_hole = offset == 0 or before.endswith(b"\0")
-        self._continued = offset > 0 and not before.endswith((b"\n", b"\0"))
+        self._in_hole = offset == 0 or (before != b"" and not self._tail.strip(b"\0"))
+        self._continued = not self._in_hole and not before.endswith(b"\n")
 
     @property
     def marker(self) -> bytes:
@@ -126,20 +128,19 @@ class LineFramer:
         base, tail = self.offset, self._tail
         self.offset = base + len(data)
         self._tail = data[-MARKER_BYTES:] if len(data) >= MARKER_BYTES else (tail + data)[-MARKER_BYTES:]
-        done = 0
-        if self._in_hole and not self._held_bytes and data[0] == 0:
-            done = len(data) - len(data.lstrip(b"\0"))
-            self._emit(out, base + done, b"", _marker(tail, data, done), Flag.HOLE)
-        if done < len(data):
-            self._in_hole = False
+        done = self._take_hole(out, data, 0, base, tail)
+        if done == len(data):
+            return out
+        self._in_hole = False
         if self._held_bytes or self._continued:
             done = self._finish_held(out, data, done, base, tail)
         end = data.rfind(b"\n", done) + 1
         if end > done:
-            self._emit_body(out, data, done, end, base, tail)
+            self._emit_body(out, data, self._take_hole(out, data, done, base, tail), end, base, tail)
             done = end
+        done = self._take_hole(out, data, done, base, tail)
         if done < len(data):
-            self._hold(out, data[done:] if done else data)
+            self._keep(data[done:] if done else data)
         return out
 
     def skip_nuls(self, count: int) -> list[Segment]:
@@ -158,9 +159,7 @@ class LineFramer:
     @property
     def may_skip_nuls(self) -> bool:
         """Whether NULs that come now belong to a hole and not to a line that has begun."""
-        if self._continued:
-            return False
-        return not self._held_bytes or not any(part.strip(b"\0") for part in self._held)
+        return not self._continued and (self._only_nuls or not self._held_bytes)
 
     def flush_partial(self) -> list[Segment]:
         """Let go of the unfinished line, as PARTIAL; what comes later of it will be CONTINUED.
@@ -196,6 +195,18 @@ class LineFramer:
 
     # -- the pieces of feed -------------------------------------------------------------------------------------------
 
+    def _take_hole(self, out: list[Segment], data: bytes, done: int, base: int, tail: bytes) -> int:
+        """Where a line may begin, let go of the NULs that are a hole; return how much of `data` is done."""
+        if done == len(data) or data[done] or not self.may_skip_nuls:
+            return done
+        end = len(data) - len((data[done:] if done else data).lstrip(b"\0"))
+        if not self._in_hole and base + end - self.start < HOLE_BYTES:
+            return done
+        self._held, self._held_bytes = [], 0
+        self._emit(out, base + end, b"", _marker(tail, data, end), Flag.HOLE)
+        self._in_hole = end == len(data)
+        return end
+
     def _finish_held(self, out: list[Segment], data: bytes, done: int, base: int, tail: bytes) -> int:
         """Complete the line that began in an earlier feed, if its newline is here; return how much of `data` is
         done."""
@@ -210,10 +221,6 @@ class LineFramer:
         if self._continued or base + end - self.start > self.max_line_bytes:
             self._emit_line(out, base + end, line, marker, Flag.LINES)
             self._continued = False
-        elif line.startswith(b"\0" * HOLE_BYTES):
-            text = line.lstrip(b"\0")
-            self._emit(out, base + end - len(text), b"", marker, Flag.HOLE)
-            self._emit(out, base + end, text, marker, Flag.LINES)
         else:
             self._emit(out, base + end, line, marker, Flag.LINES)
         return end
@@ -221,20 +228,11 @@ class LineFramer:
     def _emit_body(self, out: list[Segment], data: bytes, done: int, end: int, base: int, tail: bytes) -> None:
         """Whole lines from `done` to `end`: usually one segment; holes and over-long lines stand alone."""
         if data.find(b"\0", done, end) >= 0:
-            if data[done] == 0:
-                done = self._skip_leading_hole(out, data, done, base, tail)
             for hole in _HOLE_IN_BODY.finditer(data, done, end):
                 self._emit_lines(out, data, done, hole.start(), base, tail)
                 self._emit(out, base + hole.end(), b"", _marker(tail, data, hole.end()), Flag.HOLE)
                 done = hole.end()
         self._emit_lines(out, data, done, end, base, tail)
-
-    def _skip_leading_hole(self, out: list[Segment], data: bytes, done: int, base: int, tail: bytes) -> int:
-        run = len(data) - done - len(data[done:].lstrip(b"\0"))
-        if run < HOLE_BYTES:
-            return done
-        self._emit(out, base + done + run, b"", _marker(tail, data, done + run), Flag.HOLE)
-        return done + run
 
     def _emit_lines(self, out: list[Segment], data: bytes, done: int, end: int, base: int, tail: bytes) -> None:
         """Whole lines without holes; hops from newline to newline by the limit, so it costs little on short lines."""
@@ -274,15 +272,10 @@ class LineFramer:
             out.append(Segment(self.start, end, data, marker, flags))
             self.start, self._before = end, marker
 
-    def _hold(self, out: list[Segment], data: bytes) -> None:
-        self._keep(data)
-        if data[0] == 0 and self.pending >= HOLE_BYTES and self.may_skip_nuls and not data.strip(b"\0"):
-            self._held, self._held_bytes = [], 0
-            self._emit(out, self.offset, b"", self._tail, Flag.HOLE)
-            self._in_hole = True
-
     def _keep(self, data: bytes) -> None:
         """Hold `data`, but never more than the limit and what tells that it was passed (a CRLF's two bytes)."""
+        if self._only_nuls or not self._held_bytes:
+            self._only_nuls = not data.strip(b"\0")
         room = self.max_line_bytes + 2 - self._held_bytes
         if room > 0:
             kept = data[:room]

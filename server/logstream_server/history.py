@@ -220,7 +220,7 @@ def _line_offset(body: bytes, index: int) -> int:
 
 def from_start(head: Positions) -> Positions:
     """A reader who wants the current file from its first byte, and of the rotated ones only what is still to come."""
-    if not head:
+    if not head or head[-1].generation.retired_seq is not None:
         return head
     current = head[-1].generation
     return (*head[:-1], Position(current, current.begin))
@@ -280,10 +280,20 @@ def _locate(stream: Stream, mark: Mark) -> Position | None:
             finally:
                 file.release()
     file = find_content(stream.path, stream.roots, mark, keep_open=True)
-    adopted = None if file is None else _adopt(stream, file)
-    if file is None or adopted is None:
+    if file is None:
+        return _end_of_deleted(stream, mark)
+    adopted = _adopt(stream, file)
+    if adopted is None:
         return None
     return Position(adopted, mark.offset, _marker(file, mark.offset))
+
+
+def _end_of_deleted(stream: Stream, mark: Mark) -> Position | None:
+    """The stream has no file now, and the last one it had was read to its end by the reader at `mark`."""
+    last = next(reversed(stream.ring.head()[1]), None)
+    if last is None or last.generation.retired_seq is None:
+        return None
+    return last if Mark.of(last) == mark else None
 
 
 def _may_be(generation: Generation, mark: Mark) -> bool:

@@ -327,15 +327,14 @@ class Hub:
             subscription.seq = channel.next_seq
             return True
         ring = channel.ring
-        base_seq, base = ring.base()
-        leg = catchup.next_leg(subscription.positions, base_seq, base)
+        base = ring.base()
+        subscription.positions, leg = catchup.plan(subscription.positions, base)
         if leg is not None:
             self._fell_out(subscription, leg)
             return False
-        subscription.positions = catchup.settle(subscription.positions, base_seq, base)
         head_seq, head = ring.head()
         seq = catchup.first_needed(ring.newest_first(head_seq), subscription.positions, head_seq, head)
-        subscription.seq = max(min(seq, channel.next_seq), base_seq)
+        subscription.seq = max(min(seq, channel.next_seq), base.seq)
         return True
 
     def _send_from_ring(self, subscription: Subscription) -> None:

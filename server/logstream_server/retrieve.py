@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from . import history
-from .catchup import Leg, first_needed, moved, next_leg, settle, undelivered
+from .catchup import Leg, first_needed, moved, plan, undelivered
 from .cursor import Generation, Position, Positions
 from .errors import LogstreamError
 from .excerpt import Collector, Excerpt
@@ -23,7 +23,7 @@ from .files import GONE_ERRNOS, NotALog
 from .framing import MARKER_BYTES
 from .history import Lost, Resumed
 from .query import Wish
-from .ring import EventKind, Ring, StreamEvent
+from .ring import Base, EventKind, StreamEvent
 from .scheduler import Scheduler
 from .stream import Stream, StreamStatus
 
@@ -36,6 +36,8 @@ SEARCH_S: Final = 5.0
 """How long is read for one answer: a filter that matches nothing in 100 GB gets there in several requests."""
 ANSWER_S: Final = 20.0
 """How long an answer is waited for: searching backwards for lines that match takes some seconds (history)."""
+LOOK_S: Final = 0.5
+"""How often somebody who waits looks whether that is of any use."""
 READS_PER_STREAM: Final = 4
 """At one time; more would take the threads of other streams when this one's file system hangs."""
 RETRY_S: Final = 5
@@ -72,9 +74,7 @@ class Reads:
 
     async def run(self, stream: Stream, call: Callable[[], T]) -> T:
         """What `call` returns, on a thread. Raises Unavailable when that takes too long, and what `call` raises."""
-        state = stream.state
-        if state.status is StreamStatus.HUNG:
-            raise Unavailable(f"{stream.name}: {state.detail}")
+        _refuse_if_hung(stream)
         slots = self._slots.setdefault(stream, asyncio.Semaphore(READS_PER_STREAM))
         try:
             async with asyncio.timeout(self._answer_s):
@@ -87,9 +87,17 @@ class Reads:
                         done.exception()
 
                 future.add_done_callback(ended)
-                return await asyncio.shield(future)
+                while not (await asyncio.wait((future,), timeout=LOOK_S))[0]:
+                    _refuse_if_hung(stream)
+                return future.result()
         except TimeoutError:
             raise Unavailable(f"{stream.name}: the file could not be read within {self._answer_s:g} s") from None
+
+
+def _refuse_if_hung(stream: Stream) -> None:
+    """Who follows the file notices first that its file system does not answer."""
+    if stream.state.status is StreamStatus.HUNG:
+        raise Unavailable(f"{stream.name}: {stream.state.detail}")
 
 
 # -- on the thread ----------------------------------------------------------------------------------------------------
@@ -98,34 +106,39 @@ class Reads:
 def retrieve(stream: Stream, order: Order) -> tuple[Resumed, Excerpt]:
     """Where the answer begins, and what it is. Raises Unavailable."""
     deadline = time.monotonic() + SEARCH_S
-    begun, seq, head = _begin(stream, order)
-    reader = _Reader(stream, order, begun.positions, seq, head)
+    begun, goal = _begin(stream, order)
+    reader = _Reader(stream, order, begun.positions, goal)
     while not reader.collector.is_full and time.monotonic() < deadline and reader.advance():
         pass
     return begun, reader.result()
 
 
-def _begin(stream: Stream, order: Order) -> tuple[Resumed, int, Positions]:
+def _begin(stream: Stream, order: Order) -> tuple[Resumed, Base]:
     """The beginning, and the head up to which is read."""
     wish = order.wish
     if wish.cursor is not None:
         begun = history.resume(stream, wish.cursor, tail=wish.tail)
-        return begun, *stream.ring.head()
-    seq, head = stream.ring.head()
+        goal = stream.ring.goal()
+        head = goal.positions
+        trouble = None if begun.recovered or not head else _trouble(stream, head[-1].generation)
+        if trouble is not None:  # nothing can be proven now, and nothing is disproven
+            raise Unavailable(f"{stream.name}: {trouble}")
+        return begun, goal
+    goal = stream.ring.goal()
+    head = goal.positions
     if wish.from_start:
-        return Resumed(history.from_start(head)), seq, head
+        return Resumed(history.from_start(head)), goal
     lines = wish.tail or 0
     if order.last is not None and lines:
         lines += 1  # the unfinished line counts there, and is not read here: one more, and the first is dropped
-    return Resumed(history.tail_start(stream, lines, wish.filter, head)), seq, head
+    return Resumed(history.tail_start(stream, lines, wish.filter, head)), goal
 
 
 class _Reader:
-    """From a beginning to the head `seq`, `head`, which stays where it is however the stream grows."""
+    """From a beginning to the head `goal`, which stays where it is however the stream grows."""
 
-    def __init__(self, stream: Stream, order: Order, begin: Positions, seq: int, head: Positions) -> None:
-        self._stream, self._order = stream, order
-        self._head_seq, self._head = seq, head
+    def __init__(self, stream: Stream, order: Order, begin: Positions, goal: Base) -> None:
+        self._stream, self._order, self._goal = stream, order, goal
         self._seq: int | None = None
         """The ring's entry that comes next; None while that is not known."""
         proven = tuple(_prove(stream, position) for position in begin)
@@ -133,44 +146,41 @@ class _Reader:
 
     def advance(self) -> bool:
         """Take the next chunk; False when there is none before the head. Raises Unavailable."""
-        ring, collector = self._stream.ring, self.collector
         if self._seq is None:
-            goal = next_leg(collector.positions, self._head_seq, self._head)
-            if goal is None:
-                return False
-            base_seq, base = ring.base()
-            leg = goal if base_seq >= self._head_seq else next_leg(collector.positions, base_seq, base)
+            base = self._stream.ring.base()
+            if base.seq >= self._goal.seq:  # all that is wanted has left the ring
+                base = self._goal
+            self.collector.positions, leg = plan(self.collector.positions, base)
             if leg is not None:
-                self._read(leg, base)
+                self._read(leg)
                 return True
-            self._seq = self._find_place(ring, base_seq, base)
-        return self._seq < self._head_seq and self._take_from_ring(ring, self._seq)
+            self._seq = self._first_needed(base)
+        return self._seq < self._goal.seq and self._take_from_ring(self._seq)
 
     def result(self) -> Excerpt:
         """What has been taken."""
-        positions = self.collector.positions
-        more = next_leg(positions, self._head_seq, self._head) is not None
-        if not more:
-            positions = settle(positions, self._head_seq, self._head)
-        return self.collector.excerpt(positions, more=more, last=None if more else self._order.last)
+        end, left = plan(self.collector.positions, self._goal)
+        if left is None:
+            return self.collector.excerpt(end, more=False, last=self._order.last)
+        at_head = self._seq is not None and self._seq >= self._goal.seq
+        return self.collector.excerpt(self.collector.positions, more=not at_head)
 
-    def _find_place(self, ring: Ring, base_seq: int, base: Positions) -> int:
-        collector = self.collector
-        collector.positions = settle(collector.positions, base_seq, base)
-        newest_first = ring.newest_first(self._head_seq)
-        return max(base_seq, first_needed(newest_first, collector.positions, self._head_seq, self._head))
+    def _first_needed(self, base: Base) -> int:
+        goal = self._goal
+        newest_first = self._stream.ring.newest_first(goal.seq)
+        return max(base.seq, first_needed(newest_first, self.collector.positions, goal.seq, goal.positions))
 
-    def _take_from_ring(self, ring: Ring, seq: int) -> bool:
-        entries = ring.since(seq, CHUNK_BYTES)
+    def _take_from_ring(self, seq: int) -> bool:
+        entries = self._stream.ring.since(seq, CHUNK_BYTES)
         if entries is None:  # let go of meanwhile: the file has it
             self._seq = None
             return True
-        entries = [entry for entry in entries if entry.seq < self._head_seq]
+        entries = [entry for entry in entries if entry.seq < self._goal.seq]
         taken = self.collector.take(undelivered(entries, self.collector.positions))
         self._seq = entries[-1].seq + 1 if taken and entries else None
         return True
 
-    def _read(self, leg: Leg, base: Positions) -> None:
+    def _read(self, leg: Leg) -> None:
         """The next chunk of a file."""
         collector = self.collector
         try:
@@ -181,7 +191,11 @@ class _Reader:
             if trouble is not None:  # not lost: it cannot be had now
                 raise Unavailable(f"{self._stream.name}: {trouble}") from lost
             lost_until = (leg.position.generation, leg.until)
-            known = (p for p in (*base, *self._head) if (p.generation, p.offset) == lost_until)
+            known = (
+                p
+                for p in (*self._stream.ring.base().positions, *self._goal.positions)
+                if (p.generation, p.offset) == lost_until
+            )
             after = next(known, Position(*lost_until))
             collector.end_in_gap(after, StreamEvent(EventKind.GAP, lost.reason, lost.lost_bytes))
             return

@@ -9,6 +9,7 @@ slow down by itself.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -66,9 +67,13 @@ class Entry:
 
 
 def advance(positions: Positions, entry: Entry) -> Positions:
-    """Where a reader at `positions` is after `entry`."""
+    """Where a reader at `positions` is after `entry`.
+
+    Generations that are over are left out, but for the newest: it says that all before it is over, too.
+    """
     if entry.retires is not None:
-        positions = tuple(p for p in positions if p.generation is not entry.retires)
+        newest = max((p.generation.id for p in positions), default=0)
+        positions = tuple(p for p in positions if p.generation is not entry.retires or p.generation.id == newest)
     generation = entry.generation
     if generation is None:
         return positions
@@ -76,8 +81,22 @@ def advance(positions: Positions, entry: Entry) -> Positions:
     if len(positions) == 1 and positions[0].generation is generation:
         return (new,)
     if all(p.generation is not generation for p in positions):
-        return (*positions, new)
+        return (*(p for p in positions if not p.generation.is_over(entry.seq)), new)
     return tuple(new if p.generation is generation else p for p in positions)
+
+
+ENDED_KEPT: Final = 256
+"""How many generations that were over before the ring's base are remembered: so many rotations a reader may miss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The old end of a ring: its first entry, a reader's positions just before it, and the generations that were over
+    by then, in their order."""
+
+    seq: int
+    positions: Positions
+    ended: tuple[Generation, ...]
 
 
 class Ring:
@@ -93,6 +112,7 @@ class Ring:
         self._next_seq = 0
         self._positions: Positions = ()
         self._base: Positions = ()
+        self._ended: deque[Generation] = deque(maxlen=ENDED_KEPT)
         self._consumed: int | None = None
         self.throttled = False
         """Set by a source that waits because of `backlog_bytes`; the reader wakes it and clears this."""
@@ -139,6 +159,8 @@ class Ring:
             self._gone += 1
             self._bytes -= len(oldest.data) + ENTRY_OVERHEAD_BYTES
             self._base = advance(self._base, oldest)
+            if oldest.retires is not None:
+                self._ended.append(oldest.retires)
         if self._gone > 64 and self._gone * 2 > len(entries):
             del entries[: self._gone]
             self._gone = 0
@@ -166,10 +188,16 @@ class Ring:
         with self._lock:
             return self._next_seq, self._positions
 
-    def base(self) -> tuple[int, Positions]:
-        """The number of the first entry still here, and the positions of a reader just before it."""
+    def base(self) -> Base:
+        """What a reader must have before the ring can serve it."""
         with self._lock:
-            return self._next_seq - (len(self._entries) - self._gone), self._base
+            return Base(self._next_seq - (len(self._entries) - self._gone), self._base, tuple(self._ended))
+
+    def goal(self) -> Base:
+        """The head as a base: what a reader has who has everything there is now."""
+        with self._lock:
+            late = (e.retires for e in self._entries[self._gone :] if e is not None and e.retires is not None)
+            return Base(self._next_seq, self._positions, (*self._ended, *late))
 
     def newest_first(self, end_seq: int) -> Iterator[Entry]:
         """The entries before `end_seq`, from there back, as far as the ring reaches when each is asked for."""

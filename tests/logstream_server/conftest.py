@@ -25,7 +25,6 @@ class Serve:
         self.servers.append(server)
         return server
 
-
     def dispose(self) -> None:
         """End all; none may have raised inside."""
         for server in self.servers:

@@ -1,4 +1,4 @@
-"""excerpt: a page ends exactly where its cursor says, and is the same whether it comes from the ring or from the file."""
+"""excerpt: a page ends exactly where its cursor says, and is the same from the ring and from the file."""
 
 from __future__ import annotations
 
@@ -100,7 +100,9 @@ PIECES = st.lists(
     st.one_of(
         st.none(),
         st.binary(max_size=8).map(lambda data: data.replace(b"\0", b"0")),  # a hole is the framer's business
-        st.sampled_from([b"a\n", b"long line of text\n", b"\r\n", b"\n", "zwölf\n".encode(), b"\xff\xfe\n", b"\xef\xbb\xbf"]),
+        st.sampled_from(
+            [b"a\n", b"long line of text\n", b"\r\n", b"\n", "zwölf\n".encode(), b"\xff\xfe\n", b"\xef\xbb\xbf"]
+        ),
     ),
     max_size=30,
 )
@@ -136,9 +138,7 @@ def test_pages_put_together_are_the_lines_of_the_file(pieces: list[bytes | None]
 
 
 @given(PIECES, st.integers(1, 4), st.sampled_from(["a", "l.*x", "z"]))
-def test_pages_with_a_filter_are_the_lines_that_pass(
-    pieces: list[bytes | None], limit: int, pattern: str
-) -> None:
+def test_pages_with_a_filter_are_the_lines_that_pass(pieces: list[bytes | None], limit: int, pattern: str) -> None:
     """A line that was let go unfinished is judged as a whole."""
     source = Source()
     for piece in pieces:
@@ -227,7 +227,7 @@ def test_the_unfinished_last_line_of_a_file_that_has_ended_is_a_line() -> None:
 
 
 def test_lines_of_two_files_that_are_written_in_turn_are_told_apart_by_pages() -> None:
-    """The old file's writer finishes its line when the new file has lines already: the rest begins a page of its own."""
+    """The old file's writer ends its line when the new file has lines already: the rest begins a page of its own."""
     source = Source().feed(b"old 1").silence()
     old, framer = source.generation, source.framer
     source.begin_file()

@@ -82,7 +82,7 @@ def test_only_known_files_below_the_folder_are_read(tmp_path: Path) -> None:
     }
 
 
-def test_the_wheel_has_the_page(tmp_path: Path) -> None:
+def test_the_wheel_has_the_page() -> None:
     """What hatchling packs is the package's folder with all its files; none is excluded by name."""
     root = Path(__file__).parents[2]
     config = (root / "pyproject.toml").read_text()

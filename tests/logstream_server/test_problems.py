@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+
 import pytest
 
 from logstream_server.errors import CloseCode
@@ -63,9 +64,7 @@ def still(serve_for_all: Serve, tmp_path_factory: pytest.TempPathFactory) -> Ser
         ("GET", "/api/v1/streams/a.log/lines?tail=x", 400, "tail='x': a whole number from 0 to 1000000 is needed"),
     ],
 )
-def test_a_refusal_of_the_server_is_a_problem(
-    still: Server, method: str, path: str, status: int, detail: str
-) -> None:
+def test_a_refusal_of_the_server_is_a_problem(still: Server, method: str, path: str, status: int, detail: str) -> None:
     answer = still.get(path, method=method)
     assert answer.status == status
     assert answer.headers["content-type"] == "application/problem+json"

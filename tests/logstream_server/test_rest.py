@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -20,6 +20,7 @@ from logstream_server.rest import JSON, NDJSON, TEXT, choose_type
 
 from .conftest import Serve
 from .process import Answer, Server, eventually
+from .tailing.harness import Mount, mounted, why_no_mount
 
 QUICK = ("--poll-interval", "0.02", "--rotate-wait", "0.3", "--partial-after", "0.1")
 LINES = "/api/v1/streams/a.log/lines"
@@ -117,7 +118,7 @@ def test_one_stream_tells_its_newest_cursor_and_its_clients(server: Server, log:
     ids=repr,
 )
 def test_any_file_name_is_a_url(serve: Serve, tmp_path: Path, name: str) -> None:
-    """A name is one segment, percent-encoded; what is not UTF-8 is written as \\xff, a slash as ~."""
+    r"""A name is one segment, percent-encoded; what is not UTF-8 is written as \xff, a slash as ~."""
     folder = tmp_path / "logs"
     (folder / "sub").mkdir(parents=True)
     (folder / name).write_bytes(b"one\n")
@@ -217,7 +218,7 @@ def test_an_unfinished_line_is_told_and_so_is_its_rest(serve: Serve, log: Path) 
 
 def test_a_cursor_that_cannot_be_honoured_is_said_so(server: Server, log: Path) -> None:
     """In JSON with the lines that there are; text cannot say it, so it refuses, as the plain socket does."""
-    cursor = lines(server, tail=1)["cursor"]
+    cursor = lines(server, from_="start", limit=20)["cursor"]
     log.write_text("other\n" * 100)
     eventually(lambda: server.get("/api/v1/streams/a.log").json["size"] == 600)
     page = eventually(lambda: (p := lines(server, cursor=cursor))["recovered"] is False and p)
@@ -389,6 +390,49 @@ def test_without_a_token_nothing_of_a_stream_is_told(serve: Serve, log: Path) ->
         assert server.get(path).status == 200
 
 
+# -- a file system that is away ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    """A folder with a log, seen through a file system that can be made to hang and die."""
+    if reason := why_no_mount():
+        pytest.skip(reason)
+    folder = tmp_path / "far"
+    folder.mkdir()
+    write_log(folder)
+    with mounted(folder, tmp_path / "mount") as mount:
+        yield mount
+
+
+def test_a_hung_file_system_is_a_503_and_holds_nobody_else_up(serve: Serve, mount: Mount, tmp_path: Path) -> None:
+    near = tmp_path / "near.log"
+    near.write_text("near\n")
+    server = serve(*QUICK, mount.target / "a.log", near)
+    assert lines(server, tail=2)["lines"] == numbered(29, 30)
+    mount.hang()
+    answer = ask(server, tail=2)
+    assert "no answer from the file system" in detail(answer, 503)
+    assert answer.headers["retry-after"].isdecimal()
+    for _ in range(5):
+        assert ask(server, tail=2).status == 503
+        assert server.get("/healthz").status == 200
+        assert ask(server, "/api/v1/streams/near.log/lines").json["lines"] == ["near"]
+    assert server.get("/api/v1/streams/a.log").json["state"] == "hung"
+    mount.go_on()
+    assert eventually(lambda: (a := ask(server, tail=2)).status == 200 and a).json["lines"] == numbered(29, 30)
+
+
+def test_a_file_system_that_died_is_a_503_and_no_loss(serve: Serve, mount: Mount) -> None:
+    server = serve(*QUICK, mount.target / "a.log")
+    cursor = lines(server, tail=1)["cursor"]
+    mount.die()
+    eventually(lambda: server.get("/api/v1/streams/a.log").json["state"] == "unreadable")
+    assert "not connected" in detail(ask(server, from_="start"), 503)
+    assert "not connected" in detail(ask(server, tail=3), 503)
+    assert (ask(server, cursor=cursor).status, ask(server, cursor=cursor, accept=TEXT).status) == (503, 503)
+
+
 # -- a server under way -----------------------------------------------------------------------------------------------
 
 
@@ -401,7 +445,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run)
         self.written = 0
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

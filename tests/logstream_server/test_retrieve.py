@@ -236,7 +236,7 @@ def test_a_read_that_hangs_is_given_up_and_the_loop_stays_free(scheduler: Schedu
 
     async def main() -> None:
         reads, stream = Reads(scheduler, answer_s=0.1), some_stream()
-        with pytest.raises(Unavailable, match="app.log: the file could not be read within 0.1 s"):
+        with pytest.raises(Unavailable, match=r"app\.log: the file could not be read within 0\.1 s"):
             await reads.run(stream, hang.wait)
         # Each keeps its thread, but no more than so many of a stream do; those of other streams go on.
         begun: list[int] = []
@@ -266,7 +266,7 @@ def test_a_read_that_hangs_is_given_up_and_the_loop_stays_free(scheduler: Schedu
 
 def test_of_a_stream_that_is_known_to_hang_nothing_is_asked(scheduler: Scheduler) -> None:
     async def main() -> None:
-        with pytest.raises(Unavailable, match="app.log: no answer for 3 s; ask again in 5 s"):
+        with pytest.raises(Unavailable, match=r"app\.log: no answer for 3 s; ask again in 5 s"):
             await Reads(scheduler).run(some_stream(StreamStatus.HUNG), lambda: pytest.fail("was read"))
 
     asyncio.run(main())

@@ -1,13 +1,14 @@
 """Exactly once and in order: what every test of this suite asks about the lines that came.
 
-The lines of a test are all different, so each that came is known by itself. Several sequences may have been written by
-several writers (to an old and a new file, say): each must be in its order, and between them any order is right.
+The lines of a test are all different, so each that came is known by itself. Several sequences may have been
+written by several writers (to an old and a new file, say): each must be in its order, and between them any order is
+right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _SHOWN = 5
 
@@ -31,8 +32,8 @@ class Verdict:
         for kind in ("lost", "repeated", "swapped", "foreign"):
             lines: tuple[str, ...] = getattr(self, kind)
             if lines:
-                shown = ", ".join(repr(line[:60]) for line in lines[:_SHOWN]) + (", …" if len(lines) > _SHOWN else "")
-                parts.append(f"{len(lines)} {kind}: {shown}")
+                shown = [repr(line[:60]) for line in lines[:_SHOWN]] + ["…"] * (len(lines) > _SHOWN)
+                parts.append(f"{len(lines)} {kind}: {', '.join(shown)}")
         return "; ".join(parts) or "each line exactly once and in order"
 
 
@@ -68,7 +69,7 @@ def assert_exact(got: Sequence[str], *written: Sequence[str]) -> None:
 def assert_never_twice(got: Sequence[str], *written: Sequence[str]) -> tuple[str, ...]:
     """As assert_exact, but lines may be missing: those are returned."""
     verdict = judge(got, *written)
-    assert not (verdict.repeated or verdict.swapped or verdict.foreign), str(verdict)
+    assert replace(verdict, lost=()).is_exact, str(verdict)
     return verdict.lost
 
 

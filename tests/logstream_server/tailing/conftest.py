@@ -1,4 +1,4 @@
-"""Fixtures of the tailing suite: the three ways in which the server may look at a file, and servers that end with the test."""
+"""Fixtures of the tailing suite: three ways in which a server may look at files, and servers to look at them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ Serve = Callable[..., Server]
 
 @pytest.fixture(params=["notify", "poll", "remote"])
 def mode(request: pytest.FixtureRequest) -> str:
-    """`notify`: inotify wakes; `poll`: the same files by time only; `remote`: a FUSE mount, which is polled by itself."""
+    """How the server looks at the files.
+
+    `notify`: inotify wakes it; `poll`: the same files, by time only; `remote`: through a FUSE mount, which it polls
+    by itself, opening each file by name for each look.
+    """
     chosen: str = request.param
     if chosen == "remote" and (reason := why_no_mount()):
         pytest.skip(reason)

@@ -1,7 +1,8 @@
 """The real server as a process, and a folder to write logs into: what the tests of this suite work with.
 
-A `Site` is one folder seen from two sides. Where the server reads a local file system they are one folder; where it reads a
-remote one, the writer works on the folder itself and the server sees it through a FUSE mount, as a pod sees its host's.
+A `Site` is one folder seen from two sides. Where the server reads a local file system they are one folder; where it
+reads a remote one, the writer works on the folder itself and the server sees it through a FUSE mount, as a pod sees
+its host's.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import quote, urlencode
 
 from .wire import DEADLINE_S, Client
@@ -29,14 +30,13 @@ from .wire import DEADLINE_S, Client
 QUICK: Final = ("--poll-interval", "0.05", "--rotate-wait", "0.5", "--partial-after", "0.3", "--drain", "0.2")
 """Options that make waits short; a test that needs another value gives the option again."""
 GLANCE_S: Final = 0.15
-"""Three looks at a polled file: so that what was written is surely seen as it is now. Not a wait for lines: those are
-waited for until they come."""
+"""Three looks at a polled file: so that it is seen as it is now. No wait for lines: those have to come."""
 SERVER: Final = Path(__file__).parents[3] / "server"
 
 
 @dataclass(frozen=True)
 class Site:
-    """`write`: the folder for the writer; `read`: the same for the server; `mount`: the FUSE mount between them, if any."""
+    """`write`: the folder for the writer; `read`: for the server; `mount`: the FUSE mount between them, if any."""
 
     write: Path
     read: Path
@@ -78,18 +78,18 @@ class Server:
         """A new client that gets the file's own bytes."""
         return self.client(format="raw", **options)
 
-    def get(self, path: str, accept: str = "application/json", **query: object) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers (lower case) and body of a GET."""
+    def get(self, path: str, **query: object) -> tuple[int, bytes]:
+        """Status and body of a GET."""
         connection = http.client.HTTPConnection(*self.address, timeout=DEADLINE_S)
         with contextlib.closing(connection):
-            connection.request("GET", path + (f"?{urlencode(query, doseq=True)}" if query else ""), headers={"Accept": accept})
+            connection.request("GET", path + (f"?{urlencode(query, doseq=True)}" if query else ""))
             answer = connection.getresponse()
-            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+            return answer.status, answer.read()
 
     def rest(self, stream: str, what: str = "", **query: object) -> dict[str, Any]:
         """A JSON answer about a stream: `what` is "" or "lines"."""
         path = f"/api/v1/streams/{quote(stream, safe='')}" + (f"/{what}" if what else "")
-        status, _, body = self.get(path, **query)
+        status, body = self.get(path, **query)
         assert status == 200, (status, body)
         answer: dict[str, Any] = json.loads(body)
         return answer
@@ -274,7 +274,7 @@ class Writer:
         """Give the file back."""
         self._file.close()
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -290,15 +290,13 @@ def replace_by_rename(path: Path, *lines: str) -> None:
 
 def rotate(path: Path, kept: int | None = None) -> None:
     """As logrotate does: PATH.1 becomes PATH.2 and so on, PATH becomes PATH.1. `kept`: delete those beyond."""
-    there = sorted(
-        (p for p in path.parent.glob(f"{path.name}.*") if p.suffix[1:].isdecimal()), key=lambda p: -int(p.suffix[1:])
-    )
-    for old in there:
-        number = int(old.suffix[1:]) + 1
-        if kept is not None and number > kept:
+    numbers = [int(p.suffix[1:]) for p in path.parent.glob(f"{path.name}.*") if p.suffix[1:].isdecimal()]
+    for number in sorted(numbers, reverse=True):
+        old = path.with_name(f"{path.name}.{number}")
+        if kept is not None and number >= kept:
             old.unlink()
         else:
-            old.rename(path.with_name(f"{path.name}.{number}"))
+            old.rename(path.with_name(f"{path.name}.{number + 1}"))
     path.rename(path.with_name(f"{path.name}.1"))
 
 
@@ -317,7 +315,7 @@ def seeded(seed: int) -> random.Random:
 
 
 class Mount:
-    """`source` seen at `target` through bindfs, which can hang and die. `fresh`: attributes are asked for at each look."""
+    """`source` seen at `target` through bindfs, which can hang and die. `fresh`: no attribute is cached."""
 
     def __init__(self, source: Path, target: Path, *, fresh: bool = True) -> None:
         self.source, self.target = source, target
@@ -352,7 +350,7 @@ class Mount:
         """Take it away, whatever its state."""
         if self._process.poll() is None:
             self.go_on()
-        subprocess.run(["fusermount3", "-u", "-z", str(self.target)], check=False, capture_output=True)
+        run("fusermount3", "-u", "-z", str(self.target))
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
@@ -382,6 +380,15 @@ def mounted(source: Path, target: Path, *, fresh: bool = True) -> Iterator[Mount
         yield mount
     finally:
         mount.unmount()
+
+
+def run(command: str, *arguments: str, folder: Path | None = None) -> str | None:
+    """Run a program of the system; None when it succeeded, else what it said."""
+    path = shutil.which(command)
+    if path is None:
+        return f"there is no {command}"
+    done = subprocess.run([path, *arguments], cwd=folder, check=False, capture_output=True, text=True)
+    return done.stderr.strip() or f"status {done.returncode}" if done.returncode else None
 
 
 def free_port() -> int:

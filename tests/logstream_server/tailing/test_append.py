@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Serve
-from .harness import Site, Writer, append, append_bytes, as_bytes, glance, numbered, write
+from .harness import Site, Writer, append, append_bytes, as_bytes, glance, numbered, run, write
 
 
 def test_c1_a_begun_line_is_held_until_it_is_whole(serve: Serve, site: Site) -> None:
@@ -67,7 +66,7 @@ def test_c3_a_last_line_without_newline_is_sent_after_a_silence_once(serve: Serv
     server = serve(site.read / "app.log")
     plain, json, raw = server.client(), server.json(), server.raw()
     json.expect(["before"])
-    raw.wait(lambda: raw.data == b"before\n", "the first line")
+    raw.expect_bytes(b"before\n")
     append_bytes(log, b"the writer died he")
     plain.expect(["before", "the writer died he"], quiet_s=0.6)
     assert json.wait_message("lines", partial=True)["lines"] == ["the writer died he"]
@@ -75,8 +74,7 @@ def test_c3_a_last_line_without_newline_is_sent_after_a_silence_once(serve: Serv
     plain.expect(["before", "the writer died he", "re, or so it seemed", "next"], quiet_s=0.1)
     assert json.wait_message("lines", continued=True)["lines"] == ["re, or so it seemed"]
     json.expect(["before", "the writer died here, or so it seemed", "next"])
-    raw.wait(lambda: raw.data.endswith(b"next\n"), "the end")
-    assert bytes(raw.data) == log.read_bytes()
+    raw.expect_bytes(log.read_bytes())
 
 
 def test_c3_a_line_that_only_got_its_newline_late_is_not_told_again(serve: Serve, site: Site) -> None:
@@ -154,13 +152,12 @@ def test_c6_a_new_time_without_new_bytes_tells_nothing(serve: Serve, site: Site)
 @contextlib.contextmanager
 def append_only(path: Path) -> Iterator[None]:
     """The file may only grow, for everybody."""
-    done = subprocess.run(["chattr", "+a", str(path)], check=False, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"chattr +a does not work here (it needs root and ext4 or alike): {done.stderr.strip()}")
+    if failure := run("chattr", "+a", str(path)):
+        pytest.skip(f"chattr +a needs root and a file system like ext4; here: {failure}")
     try:
         yield
     finally:
-        subprocess.run(["chattr", "-a", str(path)], check=True)
+        run("chattr", "-a", str(path))
 
 
 def test_c7_an_append_only_file(serve: Serve, site: Site) -> None:

@@ -12,7 +12,7 @@ import pytest
 from .checker import assert_run
 from .conftest import Serve
 from .harness import Site, append, as_bytes, glance, numbered, write
-from .wire import wait_all
+from .wire import Client, wait_all_last
 
 ELEVEN = "\n".join(numbered("line", 11))
 CONTENTS = {"empty": "", "x": "x", "x-y": "x\ny", "x-y-": "x\ny\n", "eleven": ELEVEN}
@@ -43,11 +43,10 @@ def test_a1_last_lines_of_small_files(serve: Serve, site: Site) -> None:
             raw = server.raw(stream=name, tail=count)
             for client in clients:
                 client.expect(expected)
-            at = len(content) - len("\n".join(expected)) - (content.endswith("\n") if expected else 0)
-            if count:
-                raw.wait(lambda at=at, raw=raw, c=content: raw.data == c[at:].encode(), f"{name} tail={count}")  # type: ignore[misc]
-            for client in (*clients, raw):
-                client.quiet(0.02)
+            if expected:
+                raw.expect_bytes(("\n".join(expected) + "\n" * content.endswith("\n")).encode())
+            for each in (*clients, raw):
+                each.quiet(0.02)
 
 
 def test_a1_last_lines_by_rest(serve: Serve, site: Site) -> None:
@@ -72,9 +71,9 @@ def test_a3_a_sparse_file_of_four_gigabytes(serve: Serve, site: Site) -> None:
     assert log.stat().st_size == size
     server = serve(site.read / "app.log")
     rss, read = server.rss_bytes, server.read_bytes
-    for count, expected in ((1, ["the end"]), (10, ["begin 1", "the end"])):
-        client = server.client(tail=count)
-        client.expect(expected, quiet_s=0.05)
+    server.client(tail=1).expect(["the end"], quiet_s=0.05)
+    client = server.client(tail=10)
+    client.expect(["begin 1", "the end"], quiet_s=0.05)
     append(log, "after")
     client.expect(["begin 1", "the end", "after"])
     assert server.rss_bytes - rss < 32 << 20
@@ -106,7 +105,7 @@ def test_a4_the_last_hundred_lines_of_ten_gigabytes(serve: Serve, site: Site) ->
 def test_a5_newlines_at_the_edges_of_blocks(serve: Serve, site: Site, block: int) -> None:
     contents = {}
     for shift in (-1, 0, 1):
-        # Counted from the end, as blocks are read backwards: a newline one before, at, and one after each block's edge.
+        # From the end, as blocks are read backwards: a newline one before, at, and one after each block's edge.
         lines, left = [], 6 * block + shift
         number = 0
         while left > 0:
@@ -153,7 +152,7 @@ def test_a9_no_line_is_lost_or_repeated_at_the_seam(serve: Serve, site: Site) ->
 
     writer = threading.Thread(target=keep_writing)
     writer.start()
-    clients = []
+    clients: list[Client] = []
     while writer.is_alive():
         number = len(clients)
         form = ("text", "json")[number % 2]
@@ -163,7 +162,7 @@ def test_a9_no_line_is_lost_or_repeated_at_the_seam(serve: Serve, site: Site) ->
         time.sleep(0.02)
     writer.join()
     append(log, "the last line")
-    wait_all(clients, lambda client: client.lines[-1:] == ["the last line"], "the last line")
+    wait_all_last(clients, "the last line")
     for client in clients:
         assert client.closed is None
         assert_run(client.lines, [*lines, "the last line"])
@@ -179,7 +178,5 @@ def test_a9_no_line_between_an_answer_and_the_socket_that_follows_it(serve: Serv
         answer = server.rest("app.log", "lines", tail=20)
         append(log, *lines[begin : begin + 50])
         client = server.client(cursor=answer["cursor"])
-        client.wait(lambda begin=begin, client=client: lines[begin + 49] in client.lines, "the lines since")  # type: ignore[misc]
+        client.wait_last(lines[begin + 49])
         assert_run([*answer["lines"], *client.lines], lines)
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -40,8 +41,7 @@ def test_i1_what_was_written_meanwhile_is_all_that_a_client_gets(serve: Serve, s
     expected = [*numbered("meanwhile", 5), "after 1"]
     for each in (json, plain):
         each.expect(expected, quiet_s=0.1)
-    raw.wait(lambda: len(raw.data) >= len(as_bytes(expected)), "the file's bytes")
-    assert bytes(raw.data) == as_bytes(expected)
+    raw.expect_bytes(as_bytes(expected))
     answer = second.rest("app.log", "lines", cursor=cursor)
     assert answer["lines"] == expected
 
@@ -131,7 +131,8 @@ def test_i5_a_cursor_that_was_damaged_is_refused_with_a_reason(serve: Serve, sit
     write(log, *numbered("line", 3))
     server = serve(site.read / "app.log")
     cursor = server.json().cursor
-    damaged = [cursor[:-1], cursor[:10] + ("A" if cursor[10] != "A" else "B") + cursor[11:], "", "x", "!!", "A" * 5000]
+    changed = cursor[:10] + ("A" if cursor[10] != "A" else "B") + cursor[11:]
+    damaged = [cursor[:-1], changed, "", "x", "!!", "A" * 5000]
     for token in damaged:
         for form in ("text", "json", "raw"):
             client = server.client(format=form, cursor=token)
@@ -152,7 +153,7 @@ class Resuming:
 
     def connect(self, server: Server) -> None:
         """Go on where it was."""
-        begin = {"from_": "start"} if self._cursor is None else {"cursor": self._cursor}
+        begin: dict[str, Any] = {"from_": "start"} if self._cursor is None else {"cursor": self._cursor}
         self._client = Client(server.address, format="json", **begin)
         hello = self._client.hello
         if self._cursor is not None:

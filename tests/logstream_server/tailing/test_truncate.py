@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from .harness import (
     copytruncate,
     glance,
     numbered,
+    run,
     write,
 )
 from .wire import Client
@@ -57,7 +57,7 @@ def test_e1_written_to_at_once(serve: Serve, site: Site, via: Via) -> None:
     assert json.events == ["truncated"]
 
 
-def test_e2_a_writer_that_goes_on_at_its_old_offset_leaves_a_hole_that_nobody_sees(serve: Serve, site: Site) -> None:
+def test_e2_a_writer_that_goes_on_at_its_old_offset_leaves_no_nul_to_see(serve: Serve, site: Site) -> None:
     log = site.write / "app.log"
     with Writer(log, "wb") as writer:
         writer.write("old 1")
@@ -157,7 +157,8 @@ def test_e7_cut_at_the_edge_of_a_line(serve: Serve, site: Site) -> None:
 def test_e9_a_client_that_was_blocked_is_told_what_it_lost(serve: Serve, site: Site) -> None:
     log = site.write / "app.log"
     write(log, "before")
-    server = serve(site.read / "app.log", "--ring-bytes", "64KiB", "--max-line-bytes", "4KiB", "--ping-timeout", "60")
+    options = ("--ring-bytes", "64KiB", "--max-line-bytes", "4KiB", "--ping-timeout", "60")
+    server = serve(site.read / "app.log", *options)
     plain = server.client(receive_buffer=4096)
     json = server.json(receive_buffer=4096)
     quick = server.json()
@@ -166,12 +167,11 @@ def test_e9_a_client_that_was_blocked_is_told_what_it_lost(serve: Serve, site: S
     lines = numbered("old", 30_000, width=600)
     for begin in range(0, len(lines), 1000):
         append(log, *lines[begin : begin + 1000])
-        count = begin + 1001
-        quick.wait(lambda: len(quick.lines) >= count, "the client that reads")  # noqa: B023 - done before the next round
+        quick.wait_lines(begin + 1001)
     write(log, "new 1")
     quick.wait_event("truncated")
     quick.expect(["before", *lines, "new 1"])
-    json.wait(lambda: json.lines[-1:] == ["new 1"], "the new content")
+    json.wait_last("new 1")
     lost = assert_never_twice(json.lines, ["before", *lines, "new 1"])
     assert lost, "nothing was lost: the client was not blocked"
     assert json.events.count("gap") == 1
@@ -181,10 +181,6 @@ def test_e9_a_client_that_was_blocked_is_told_what_it_lost(serve: Serve, site: S
     reason = plain.wait_closed(4005)
     assert "truncated" in reason
     assert_exact(plain.lines, ["before", *lines][: len(plain.lines)])
-
-
-def run_shell(script: str, folder: Path) -> None:
-    subprocess.run(["/bin/sh", "-c", script], cwd=folder, check=True)
 
 
 @pytest.mark.parametrize("rounds", [1, 3])
@@ -200,20 +196,20 @@ def test_e10_a_shell_loop_that_overwrites_every_tenth_time(serve: Serve, site: S
         i=$((i + 1))
     done"""
     for number in range(rounds):
-        run_shell(script % (1 + number * 100), site.write)
+        assert run("sh", "-c", script % (1 + number * 100), folder=site.write) is None
     last = 100 * rounds
-    json.wait(lambda: json.lines[-1:] == [str(last)], "the last line")
+    json.wait_last(str(last))
     written = [str(number) for number in range(last + 1)]
     lost = assert_never_twice(json.lines, written)
     assert set(json.events) <= {"truncated", "gap"}
     if lost:
         assert "truncated" in json.events
     append(log, "after")
-    json.wait(lambda: json.lines[-1] == "after", "the next line")
+    json.wait_last("after")
 
 
 def test_e10_copies_that_were_truncated_away_are_read_from_the_copy(serve: Serve, site: Site) -> None:
-    """copytruncate right after a burst: what was not read yet is in the copy."""
+    """The copy is made right after a burst: what was not read yet is in the copy."""
     log = site.write / "app.log"
     write(log, *numbered("read", 20))
     json = serve(site.read / "app.log", "--poll-interval", "0.3").json(tail=100)

@@ -1,7 +1,7 @@
 """One WebSocket client of the suite: it reads only when it is told to, and keeps everything that came, in order.
 
-The protocol is the `websockets` library's sans-I/O one, which knows nothing of the server's code. There is no thread: while
-nobody calls `pump`, nothing is read, so a client that stalls is one that is left alone.
+The protocol is the `websockets` library's sans-I/O one, which knows nothing of the server's code. There is no
+thread: while nobody calls `pump`, nothing is read, so a client that stalls is one that is left alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import urlencode
 
 from websockets.client import ClientProtocol
@@ -24,8 +24,8 @@ from websockets.uri import parse_uri
 
 from .checker import assert_exact
 
-DEADLINE_S: Final = 15.0
-"""How long anything that must come may take: far longer than it does, for a machine that is busy with something else."""
+DEADLINE_S: Final = 8.0
+"""How long anything that must come may take: far longer than it does, for a machine with other work."""
 QUIET_S: Final = 0.3
 """How long nothing may come before it counts as nothing: six looks at the file."""
 RECEIVE_BYTES: Final = 1 << 18
@@ -40,7 +40,7 @@ class Closed:
 
 
 class Client:
-    """A connection to `/ws`. `lines`: what a person would have seen, whatever the format; a continued line is one line."""
+    """A connection to `/ws`. `lines`: what a person has seen, whatever the format; a continued line is one."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Client:
         headers: Iterable[tuple[str, str]] = (),
         **query: object,
     ) -> None:
-        """Connects and shakes hands. `query`: parameters of the URL; `from_` is `from`, a list is a repeated one."""
+        """Connects and shakes hands. `query`: the URL's parameters; `from_` is `from`, a list is a repeated one."""
         self.frames: list[str] = []
         self.data = bytearray()
         self.messages: list[dict[str, Any]] = []
@@ -89,7 +89,7 @@ class Client:
             request.headers[name] = value
         self._protocol.send_request(request)
         self._flush()
-        self.wait(lambda: self._opened or self.refused is not None or self.closed is not None, "the handshake's answer")
+        self.wait(lambda: self._opened or bool(self.refused or self.closed), "the handshake's answer")
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -168,6 +168,21 @@ class Client:
                 raise AssertionError(f"{what}: has not come; {self}")
             self.pump(min(left, 0.5))
 
+    def wait_lines(self, count: int) -> None:
+        """Read until so many lines have come in all."""
+        self.wait(lambda: len(self.lines) >= count, f"{count} lines")
+
+    def wait_last(self, line: str) -> None:
+        """Read until this line is the last."""
+        self.wait(lambda: self.lines[-1:] == [line], f"the line {line[:60]!r}")
+
+    def expect_bytes(self, written: bytes | bytearray, timeout_s: float = DEADLINE_S) -> None:
+        """Wait for the very bytes that were written, in a raw client."""
+        self.wait(lambda: len(self.data) >= len(written), f"{len(written)} bytes", timeout_s)
+        at = next((i for i, (a, b) in enumerate(zip(self.data, written, strict=False)) if a != b), len(written))
+        shown = f"{bytes(self.data[at : at + 40])!r} where {bytes(written[at : at + 40])!r} was written"
+        assert self.data == written, f"at byte {at} of {len(written)}: {shown}"
+
     def expect(self, *written: Sequence[str], timeout_s: float = DEADLINE_S, quiet_s: float = 0.0) -> None:
         """Wait for all of `written`, and check: each line exactly once, each sequence in order, nothing else.
 
@@ -238,7 +253,8 @@ class Client:
     @property
     def cursor(self) -> str:
         """Where a JSON client is."""
-        return next(m["cursor"] for m in reversed(self.messages) if m.get("cursor"))
+        found: str = next(m["cursor"] for m in reversed(self.messages) if m.get("cursor"))
+        return found
 
     def cursors(self) -> list[tuple[str, int]]:
         """Each cursor that came with lines, and how many lines had come by then."""
@@ -252,7 +268,8 @@ class Client:
     def __str__(self) -> str:
         shown = [line if len(line) <= 60 else line[:60] + "…" for line in self.lines[-5:]]
         said = [{k: v for k, v in m.items() if k not in ("cursor", "lines")} for m in self.messages[-6:]]
-        return f"{len(self.lines)} lines, the last: {shown}; {len(self.data)} bytes; {said}; {self.closed} {self.refused}"
+        ended = self.closed or self.refused or "open"
+        return f"{len(self.lines)} lines, the last: {shown}; {len(self.data)} bytes; {said}; {ended}"
 
     # -- sending ----------------------------------------------------------------------------------
 
@@ -293,7 +310,7 @@ class Client:
         self._sock.close()
         self.closed = self.closed or Closed(1006, "cut by the test")
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -310,11 +327,10 @@ def pump_all(clients: Iterable[Client], timeout_s: float) -> None:
         by_descriptor[descriptor].pump()
 
 
-def wait_all(clients: Sequence[Client], done: Callable[[Client], bool], what: str, timeout_s: float = DEADLINE_S) -> None:
-    """Read until each client is done; one that was closed is done, too."""
-    end = time.monotonic() + timeout_s
-    waiting = [c for c in clients if not done(c)]
-    while waiting:
-        assert time.monotonic() < end, f"{what}: {len(waiting)} clients wait; {waiting[0]}"
+def wait_all_last(clients: Sequence[Client], line: str) -> None:
+    """Read until `line` is the last that each client has; one that was closed is not waited for."""
+    end = time.monotonic() + DEADLINE_S
+    waiting = list(clients)
+    while waiting := [c for c in waiting if c.closed is None and c.lines[-1:] != [line]]:
+        assert time.monotonic() < end, f"{line[:60]!r}: {len(waiting)} clients wait for it; {waiting[0]}"
         pump_all(waiting, 0.2)
-        waiting = [c for c in waiting if c.closed is None and not done(c)]
