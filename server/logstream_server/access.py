@@ -67,7 +67,7 @@ def presented_token(request: HTTPConnection) -> bytes | None:
     headers."""
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and value:
-        return value.strip().encode()
+        return value.encode("latin-1").strip()  # as the bytes came: Starlette reads headers so
     value = request.query_params.get("access_token", "")
     return value.encode() or None
 

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Lifespan
 from .health import health_routes
 from .metrics import metrics_routes
 from .page import page_routes, read_assets
-from .problems import HANDLERS
+from .problems import HANDLERS, problem
 from .rest import create_api
 from .service import Service
 from .settings import Settings
@@ -47,6 +47,7 @@ def create_app(settings: Settings, service: Service | None = None) -> Starlette:
 
     routes: list[BaseRoute] = [
         WebSocketRoute("/ws", socket_endpoint),
+        Route("/ws", _needs_websocket),
         _mount("/api/v1", create_api(service)),
         *page_routes(read_assets()),
     ]
@@ -80,6 +81,11 @@ def _mount(path: str, app: ASGIApp) -> Mount:
     mount = Mount(path, app)
     mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
     return mount
+
+
+async def _needs_websocket(_request: Request) -> Response:
+    """A browser's address line, or curl, at the socket's address."""
+    return problem(426, "this is a WebSocket; the page and /api/v1 are for HTTP", {"Upgrade": "websocket"})
 
 
 async def _add_slash(request: Request) -> Response:

@@ -65,6 +65,8 @@ def plan(positions: Positions, base: Base) -> tuple[Positions, Leg | None]:
         until = wanted.get(generation)
         if until is None and generation.is_over(base.seq):
             until = generation.end
+        elif until is None and position.offset < generation.begin:
+            until = generation.begin  # what was in the file before it lost its end
         if until is not None and position.offset < until:
             return positions, Leg(position, until)
     newest = _newest(positions)  # it stays in any case, for what it says about older ones

@@ -172,6 +172,7 @@ class Connection(asyncio.Protocol):
         """Close with a code and a reason; the peer has some seconds to answer."""
         if self._closing_at is None and not self.is_gone:
             self._closing_at = self._owner.now
+            self.next_check = 0.0  # the clock sees that it ends
             self._owner.connection_gone(self)
             if not self._transport.is_closing():
                 self._transport.write(encode_close(code, reason))
@@ -226,6 +227,7 @@ class Connection(asyncio.Protocol):
         code, _ = parse_close(payload)
         if self._closing_at is None:
             self._closing_at = self._owner.now
+            self.next_check = 0.0  # the clock sees that it ends
             self._owner.connection_gone(self)
             if not self._transport.is_closing():
                 self._transport.write(encode_close(1000 if code == 1005 else code))

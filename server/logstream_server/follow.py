@@ -25,7 +25,8 @@ HOLE_PROBE_BYTES: Final = 4096
 """So many NULs in one read are worth asking the file system where the hole ends."""
 
 _COMPRESSED: Final = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".Z", ".zip")
-_ROTATED_SUFFIX: Final = re.compile(r"[.\-_]?\d[\d.\-_T:]*")
+_ROTATED_SUFFIX: Final = re.compile(r"(?:[.\-_]\d|\d{6})[\d.\-_T:]*")
+"""Without anything between it must be a date: worker10.log is no old worker1.log."""
 
 
 class Content(Enum):

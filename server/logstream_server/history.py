@@ -139,7 +139,6 @@ def tail_start(stream: Stream, lines: int, chosen: LineFilter, end: Positions) -
         return end
     try:
         offset = _filtered_start(file, last.offset, wanted, chosen) if chosen else find_lines(file, last.offset, wanted)
-        offset = max(offset, last.generation.begin)
         size = min(offset, MARKER_BYTES)
         marker = file.read(offset - size, size).data if size else b""
     except (OSError, NotALog):
@@ -223,7 +222,7 @@ def from_start(head: Positions) -> Positions:
     if not head or head[-1].generation.retired_seq is not None:
         return head
     current = head[-1].generation
-    return (*head[:-1], Position(current, current.begin))
+    return (*head[:-1], Position(current, 0))
 
 
 def resume(stream: Stream, cursor: Cursor, *, tail: int | None = None) -> Resumed:
@@ -297,7 +296,10 @@ def _end_of_deleted(stream: Stream, mark: Mark) -> Position | None:
 
 
 def _may_be(generation: Generation, mark: Mark) -> bool:
-    """Few bytes prove nothing by themselves: then the inode must be the same, or unknown to one side."""
+    """Few bytes prove nothing by themselves: then the inode must be the same, or unknown to one side. Of a file whose end
+    was cut off, what followed an older offset is not what follows it now."""
+    if mark.offset < generation.begin:
+        return False
     if mark.inode is not None and generation.inode is not None and mark.inode != generation.inode:
         return mark.offset >= HEAD_BYTES
     return mark.offset > 0 or mark.inode is not None

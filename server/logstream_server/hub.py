@@ -135,7 +135,7 @@ class Hub:
         with self._changed_lock:
             changed, self._changed = self._changed, set()
         for stream in changed:
-            for channel in self._channels.get(stream, {}).values():
+            for channel in list(self._channels.get(stream, {}).values()):  # one without members goes on the way
                 self._schedule(channel)
 
     # -- subscriptions -------------------------------------------------------------------------------------------------

@@ -28,6 +28,12 @@ def test_everything_is_on_one_port(serve: Serve, log: Path) -> None:
         assert client.recv(timeout=20) == "one"
 
 
+def test_the_socket_asked_for_without_an_upgrade_says_what_it_is(serve: Serve, log: Path) -> None:
+    answer = serve(log).get("/ws")
+    assert (answer.status, answer.headers["upgrade"]) == (426, "websocket")
+    assert "WebSocket" in answer.json["detail"]
+
+
 def test_below_a_base_path_is_everything_but_what_no_client_needs(serve: Serve, log: Path) -> None:
     server = serve("--base-path", "/team/app", log)
     assert server.url.endswith("/team/app/")

@@ -60,6 +60,37 @@ def test_i1_nothing_was_written_meanwhile(serve: Serve, site: Site) -> None:
     again.expect(["after"])
 
 
+def test_i1_a_client_that_saw_the_file_emptied_goes_on_after_a_restart(serve: Serve, site: Site) -> None:
+    log = site.write / "app.log"
+    write(log, *numbered("old", 3))
+    first = serve(site.read / "app.log")
+    client = first.json()
+    client.expect(numbered("old", 3))
+    write(log, "new 1")
+    client.expect([*numbered("old", 3), "new 1"])
+    first.stop()
+    append(log, "new 2")
+    again = serve(site.read / "app.log").json(cursor=client.cursor)
+    assert again.hello["recovered"] is True, again.hello["reason"]
+    again.expect(["new 2"], quiet_s=0.1)
+
+
+def test_i1_a_client_that_saw_a_rotation_goes_on_after_a_restart(serve: Serve, site: Site) -> None:
+    log = site.write / "app.log"
+    write(log, *numbered("old", 3))
+    first = serve(site.read / "app.log")
+    client = first.json()
+    client.expect(numbered("old", 3))
+    rotate(log)
+    append(log, "new 1")
+    client.expect([*numbered("old", 3), "new 1"])
+    first.stop()
+    (site.write / "app.log.1").unlink()
+    append(log, "new 2")
+    again = serve(site.read / "app.log").json(cursor=client.cursor)
+    again.expect(["new 2"], quiet_s=0.1)
+
+
 def test_i2_a_line_that_was_held_is_completed_over_a_restart(serve: Serve, site: Site) -> None:
     log = site.write / "app.log"
     write(log, "before")
@@ -102,7 +133,13 @@ def test_i4_the_file_was_rotated_meanwhile(serve: Serve, site: Site, size: int) 
     append(log, *numbered("new", size))
     second = serve(site.read / "app.log")
     expected = numbered("old", size) + numbered("between", size) + numbered("new", size)
-    json, plain = second.json(cursor=client.cursor), second.client(cursor=client.cursor)
+    json = second.json(cursor=client.cursor)
+    if site.is_remote and size == 3:
+        # Inodes prove nothing there, and so few bytes may be the beginning of any file: that is said, and not guessed.
+        assert json.hello["recovered"] is False
+        json.expect(numbered("new", size), quiet_s=0.1)
+        return
+    plain = second.client(cursor=client.cursor)
     assert json.hello["recovered"] is True, json.hello["reason"]
     for each in (json, plain):
         each.expect(expected, quiet_s=0.1)

@@ -154,6 +154,22 @@ def test_e7_cut_at_the_edge_of_a_line(serve: Serve, site: Site) -> None:
     assert not [m for m in json.messages if m.get("continued")]
 
 
+def test_e7_who_comes_after_a_cut_sees_what_is_left(serve: Serve, site: Site) -> None:
+    log = site.write / "app.log"
+    write(log, "first line", "second line", "third line")
+    server = serve(site.read / "app.log")
+    json = server.json()
+    json.expect(["first line", "second line", "third line"])
+    os.truncate(log, len("first line\nsecond"))
+    json.wait_event("truncated")
+    for client in (server.client(tail=10), server.json(tail=10), server.client(from_="start")):
+        client.expect(["first line", "second"])
+    assert server.rest("app.log", "lines", tail=10)["lines"] == ["first line", "second"]
+    append(log, " half")
+    late = server.client(tail=2)
+    late.expect(["first line", "second half"], quiet_s=0.1)
+
+
 def test_e9_a_client_that_was_blocked_is_told_what_it_lost(serve: Serve, site: Site) -> None:
     log = site.write / "app.log"
     write(log, "before")
