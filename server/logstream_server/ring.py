@@ -81,7 +81,7 @@ def advance(positions: Positions, entry: Entry) -> Positions:
     if len(positions) == 1 and positions[0].generation is generation:
         return (new,)
     if all(p.generation is not generation for p in positions):
-        return (*(p for p in positions if not p.generation.is_over(entry.seq)), new)
+        return (*(p for p in positions if not p.generation.is_over(entry.seq + 1)), new)
     return tuple(new if p.generation is generation else p for p in positions)
 
 
