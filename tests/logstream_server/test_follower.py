@@ -191,7 +191,7 @@ class Following(RuleBasedStateMachine):
         self.rotated_at = self.now
 
     def shift(self) -> None:
-        for number in range(20, 0, -1):
+        for number in range(99, 0, -1):
             old = self.folder / f"app.log.{number}"
             if old.exists():
                 old.rename(self.folder / f"app.log.{number + 1}")
