@@ -47,6 +47,12 @@ class _NoTransport:
 _NO_TRANSPORT: Final = cast(asyncio.Transport, _NoTransport())
 
 
+_UNREADABLE: Final = (
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Length: 30\r\n\r\nthe request line is too long\r\n"
+)
+
+
 class TakeoverProtocol(WebSocketsSansIOProtocol):
     """Given to uvicorn as `ws=`."""
 
@@ -66,10 +72,18 @@ class TakeoverProtocol(WebSocketsSansIOProtocol):
         """Frames that come before the app has decided are kept as they are, for whoever will read them."""
         if self._early is None:
             super().data_received(data)
+            self._refuse_unread_request()
             return
         self._early.append(data)
         if sum(map(len, self._early)) > MAX_EARLY_BYTES:
             self.transport.abort()
+
+    def _refuse_unread_request(self) -> None:
+        """A request that the library will not read (a line over 8 KiB, too many headers) gets no answer from uvicorn's
+        class, and its connection would stay for ever. The HTTP class hands requests over whole, so it is known now."""
+        if not self.handshake_initiated and not self.transport.is_closing():
+            self.transport.write(_UNREADABLE)
+            self.transport.close()
 
     async def receive(self) -> Any:
         """The second message that the app waits for is the peer's first frame: it has not taken the connection over."""
@@ -92,14 +106,14 @@ class TakeoverProtocol(WebSocketsSansIOProtocol):
     def _take_over(self, connection: Connection) -> None:
         """Hand the transport to `connection`; this object is of no more use."""
         transport = self.transport
+        if transport.is_closing():  # the peer has gone meanwhile: uvicorn's object sees to its end
+            connection.connection_lost(None)
+            return
         self.stop_keepalive()
         early, self._early = self._early or [], None
         self.transport = _NO_TRANSPORT
         self.connections.discard(self)
         self.scope["extensions"].pop(EXTENSION, None)
-        if transport.is_closing():
-            connection.connection_lost(None)
-            return
         self.connections.add(connection)  # type: ignore[arg-type]  # it has the one method that the server calls
         connection.attach(transport, self.connections.discard)
         for data in early:  # after the app has said its first words

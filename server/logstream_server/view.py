@@ -83,7 +83,9 @@ def entry_text(entry: Entry) -> bytes:
         return data
     if entry.flags & Flag.HOLE or (entry.flags & Flag.CONTINUED and data in (b"\n", b"\r\n", b"")):
         return b""  # the line went out already, all but its end
-    return data if data.endswith(b"\n") else data + b"\n"
+    if data.endswith(b"\n"):
+        return data
+    return data + (b"\r\n" if data.endswith(b"\r") else b"\n")  # a carriage return at a cut is not the line's end
 
 
 def encode(view: View, stream: str, entries: Sequence[Entry], begin: Positions) -> Encoded:
@@ -130,16 +132,21 @@ def _encode_raw(view: View, entries: Sequence[Entry], positions: Positions) -> E
                 gap = entry.event
                 break
         elif entry.data:
-            parts.append(entry.data)
+            parts += _raw_lines(entry) if view.filter else (entry.data,)
+    if view.filter:
+        bare = [part.removesuffix(b"\n").removesuffix(b"\r") for part in parts]
+        parts = [parts[i] for i in view.filter.select(bare)]
     data = parts[0] if len(parts) == 1 else b"".join(parts)
-    if view.filter and data:
-        pieces = data.split(b"\n")
-        last = pieces.pop()
-        ended = [piece + b"\n" for piece in pieces] + ([last] if last else [])
-        data = b"".join([ended[i] for i in view.filter.select([piece.rstrip(b"\r\n") for piece in ended])])
     frames = encode_frame(Opcode.BINARY, data) if data else b""
     lines = sum(entry.lines for entry in entries[:count])
     return Encoded(frames, positions, count, lines, len(frames), gap, needs_file)
+
+
+def _raw_lines(entry: Entry) -> list[bytes]:
+    """The lines of an entry, each with its end: one that was cut gets it back, or the next would be part of it."""
+    if entry.flags:
+        return [entry.data + b"\n" if entry.flags & (Flag.CUT | Flag.PARTIAL) == Flag.CUT else entry.data]
+    return [line + b"\n" for line in split_lines(entry.data)]
 
 
 def _encode_json(view: View, stream: str, entries: Sequence[Entry], positions: Positions) -> Encoded:

@@ -45,8 +45,9 @@ def serve(mode: str, site: Site, tmp_path: Path) -> Iterator[Serve]:
     numbers = itertools.count(1)
     watch = "auto" if site.is_remote else mode
 
-    def start(*arguments: str | Path) -> Server:
-        server = start_server(tmp_path / f"server-{next(numbers)}.log", "--watch", watch, *arguments)
+    def start(*arguments: str | Path, user: int | None = None) -> Server:
+        log_path = tmp_path / f"server-{next(numbers)}.log"
+        server = start_server(log_path, "--watch", watch, *arguments, user=user)
         servers.append(server)
         return server
 

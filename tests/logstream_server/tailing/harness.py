@@ -180,14 +180,17 @@ class Server:
         assert "Traceback" not in self.log, self.log
 
 
-def start_server(log_path: Path, *arguments: str | Path) -> Server:
-    """Start `logstream serve` with QUICK options and `arguments`, on a free port; returns when it answers."""
+def start_server(log_path: Path, *arguments: str | Path, user: int | None = None) -> Server:
+    """Start `logstream serve` with QUICK options and `arguments`, on a free port; returns when it answers.
+
+    `user`: as whom it runs, where not as the test itself.
+    """
     command = [sys.executable, "-m", "logstream_server", "serve", "--port", "0", *QUICK]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LOGSTREAM_")}
     environment["PYTHONPATH"] = str(SERVER)
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [*command, *map(os.fsencode, arguments)], stdout=subprocess.PIPE, stderr=log, env=environment
+            [*command, *map(os.fsencode, arguments)], stdout=subprocess.PIPE, stderr=log, env=environment, user=user
         )
     assert process.stdout is not None
     url = process.stdout.readline().decode()

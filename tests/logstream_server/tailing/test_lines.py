@@ -132,10 +132,12 @@ def test_b7_a_nul_within_a_line_stays_in_it(serve: Serve, site: Site) -> None:
     log.write_bytes(b"a\0b\n\0\0begin\nend\0\n\0\n")
     server = serve(site.read / "app.log")
     expected = ["a\0b", "\0\0begin", "end\0", "\0"]
-    for client in (server.client(), server.json()):
+    json = server.json()
+    for client in (server.client(), json):
         client.wait_lines(4)
         assert client.lines == expected
     append_bytes(log, b"\0live\0\n")
+    json.wait_last("\0live\0")
     late = server.client(tail=2)
     late.wait_lines(2)
     assert late.lines == ["\0", "\0live\0"]
@@ -221,7 +223,7 @@ def test_b10_control_characters_and_markup_arrive_as_they_are(serve: Serve, site
 
 
 def test_b11_a_binary_file_is_flagged_and_harms_nobody(serve: Serve, site: Site) -> None:
-    binary = bytes(range(256)) * 200
+    binary = b"\x7fELF\x02\x01\x01\0" + bytes(range(256)) * 200
     (site.write / "core").write_bytes(binary)
     write(site.write / "app.log", "text")
     server = serve(site.read)
