@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from websockets.frames import Frame
 from websockets.frames import Opcode as TheirOpcode
@@ -351,8 +351,9 @@ def test_garbage_never_raises_anything_but_a_protocol_error(data: bytes, cuts: l
 
 @st.composite
 def whole_frames(draw: st.DrawFn) -> bytes:
-    """A frame whose payload is all there, with a header that may break any rule."""
-    payload = draw(st.one_of(st.binary(max_size=130), st.text(max_size=20).map(str.encode), st.just(b"x" * LIMIT)))
+    """A frame whose payload is all there, with a header that may break any rule. Six are below the limit: the library
+    counts control frames within a message towards it, which the RFC does not ask for."""
+    payload = draw(st.one_of(st.binary(max_size=130), st.text(max_size=20).map(str.encode), st.just(b"x" * 130)))
     first = draw(st.sampled_from([0x81, 0x81, 0x82, 0x01, 0x02, 0x00, 0x80, 0x88, 0x89, 0x8A, 0x83, 0xC1, 0x09]))
     header = bytes((first,)) + encode_header(Opcode.TEXT, len(payload))[1:]
     return masked(header, payload) if draw(st.integers(0, 9)) else header + payload
@@ -389,6 +390,8 @@ def their_reading(data: bytes) -> tuple[list[tuple[int, bytes]], bool]:
             if opcode is TheirOpcode.TEXT and not is_utf8(payload):  # their connection checks this, not their protocol
                 return messages, True
             messages.append((int(opcode), payload))
+    # A close in the middle of a message: they take offence, RFC 6455 (5.4) lets control frames come there.
+    assume("incomplete fragmented message" not in str(server.parser_exc))
     return messages, server.parser_exc is not None
 
 

@@ -231,7 +231,6 @@ def test_each_json_message_carries_the_cursor_behind_it(entries: list[Entry]) ->
         if not joined and not silent:
             wanted.append(cursor_at("a.log", positions))
     messages = [json.loads(message.payload) for message in parse_server_frames(encoded.frames)]
-    # A file that begins with its mark alone says nothing.
     assert [parse_cursor(message["cursor"]) for message in messages] == wanted
 
 
