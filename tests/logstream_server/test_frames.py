@@ -363,6 +363,7 @@ def whole_frames(draw: st.DrawFn) -> bytes:
 def test_the_websockets_library_judges_the_same_bytes_alike(data: bytes) -> None:
     """Same frames and same verdict, for anything: two readings of one RFC."""
     expected, error = their_reading(data)
+    assume(error is not None)
     try:
         messages = FrameParser(LIMIT).feed(data)
     except ProtocolError:
@@ -372,8 +373,9 @@ def test_the_websockets_library_judges_the_same_bytes_alike(data: bytes) -> None
     assert messages == expected
 
 
-def their_reading(data: bytes) -> tuple[list[tuple[int, bytes]], bool]:
-    """Messages that the websockets library finds, as a server with our limit, and whether it took offence."""
+def their_reading(data: bytes) -> tuple[list[tuple[int, bytes]], bool | None]:
+    """Messages that the websockets library finds, as a server with our limit, and whether it took offence (None: where
+    it is stricter than the RFC)."""
     server = Protocol(Side.SERVER, state=State.OPEN, max_size=LIMIT)
     server.receive_data(data)
     messages: list[tuple[int, bytes]] = []
@@ -390,8 +392,8 @@ def their_reading(data: bytes) -> tuple[list[tuple[int, bytes]], bool]:
             if opcode is TheirOpcode.TEXT and not is_utf8(payload):  # their connection checks this, not their protocol
                 return messages, True
             messages.append((int(opcode), payload))
-    # A close in the middle of a message: they take offence, RFC 6455 (5.4) lets control frames come there.
-    assume("incomplete fragmented message" not in str(server.parser_exc))
+    if "incomplete fragmented message" in str(server.parser_exc):
+        return messages, None  # a close in the middle of a message: RFC 6455 (5.4) lets control frames come there
     return messages, server.parser_exc is not None
 
 
