@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from .cursor import Position, Positions
-from .framing import Flag
+from .framing import MARKER_BYTES, Flag
 from .ring import Base, Entry, advance
 
 _NONE: Final = -(1 << 62)
@@ -43,14 +43,15 @@ def _newest(positions: Positions) -> int:
 
 
 def is_ahead(a: Positions, b: Positions) -> bool:
-    """Whether a reader at `a` has something that one at `b` has not."""
+    """Whether a reader at `a` has something that one at `b` has not, or knows of a generation that `b` does not know:
+    then it has the end of the older ones."""
     if a is b:
         return False
-    at = {p.generation: p.offset for p in b}
-    return any(
-        p.offset > at.get(p.generation, p.generation.begin) and (p.generation in at or p.generation.end is None)
-        for p in a
-    )
+    newest, has = _newest(a), {p.generation: p.offset for p in a}
+    if newest > _newest(b):
+        return True
+    ends = ((p, p.generation.end if p.generation.id < newest else None) for p in b)  # of those that `a` does not list
+    return any((has.get(p.generation, end) or 0) > p.offset for p, end in ends)
 
 
 def plan(positions: Positions, base: Base) -> tuple[Positions, Leg | None]:
@@ -93,24 +94,26 @@ def first_needed(newest_first: Iterable[Entry], positions: Positions, head_seq: 
     """The number of the ring entry from which a reader at `positions` must look for what it lacks (`undelivered`).
 
     Walks back from the head only as far as some generation is still behind, so a reader near the head costs little.
+    One that lacks whole generations costs the whole ring: they may have come and gone, so that the head knows not all.
     """
     offsets = {p.generation: p.offset for p in positions}
-    at_head = {p.generation for p in head if offsets.get(p.generation) == p.offset}
     newest = _newest(positions)
-    behind = ({p.generation for p in head if p.generation.id > newest} | set(offsets)) - at_head
+    lacks_newer = _newest(head) > newest
+    behind = set(offsets) - {p.generation for p in head if offsets.get(p.generation) == p.offset}
     seq = head_seq
     for entry in newest_first:
-        if not behind:
+        if not (behind or lacks_newer):
             break
         generation = entry.generation
-        if generation not in behind:
+        if generation is None:
             continue
-        assert generation is not None
         at = offsets.get(generation)
-        if at is None or entry.end > at:
-            seq = entry.seq
-        if at is not None and entry.start <= at:
-            behind.discard(generation)
+        if at is None:
+            seq = entry.seq if generation.id > newest else seq
+        elif generation in behind:
+            seq = entry.seq if entry.end > at else seq
+            if entry.start <= at:
+                behind.discard(generation)
     return seq
 
 
@@ -130,22 +133,25 @@ def undelivered(entries: Sequence[Entry], positions: Positions) -> list[Entry]:
         if entry.end < at or (entry.end == at and entry.end > entry.start):
             continue
         if entry.start < at < entry.end:
-            out.extend(_cut_front(entry, at))
+            out.extend(_cut_front(entry, next(p for p in positions if p.generation is generation)))
         else:
             out.append(entry)
     return out
 
 
-def _cut_front(entry: Entry, at: int) -> list[Entry]:
-    """The part of an entry from offset `at` on; a line that is entered in its middle becomes a CONTINUED entry of its
+def _cut_front(entry: Entry, position: Position) -> list[Entry]:
+    """The part of an entry behind `position`; a line that is entered in its middle becomes a CONTINUED entry of its
     own."""
+    at = position.offset
     skip = at - entry.start
     if entry.flags or entry.data[skip - 1 : skip] == b"\n":
         return [replace(entry, start=at, data=entry.data[skip:])]
     newline = entry.data.find(b"\n", skip) + 1
-    middle = replace(entry, start=at, end=entry.start + newline, data=entry.data[skip:newline], flags=Flag.CONTINUED)
+    middle = replace(entry, start=at, data=entry.data[skip:], flags=Flag.CONTINUED)
     if newline == len(entry.data):
         return [middle]
+    marker = ((position.marker or entry.data[:skip]) + entry.data[skip:newline])[-MARKER_BYTES:]
+    middle = replace(middle, end=entry.start + newline, data=entry.data[skip:newline], marker=marker)
     return [middle, replace(entry, start=entry.start + newline, data=entry.data[newline:])]
 
 

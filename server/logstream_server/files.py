@@ -154,6 +154,7 @@ class LogFile:
         self._descriptor: int | None = descriptor
         self.keeps_open = keep_open
         if not keep_open:
+            self.path = os.readlink(f"/proc/self/fd/{descriptor}")  # a link may lead elsewhere at the next read
             os.close(descriptor)
             self._descriptor = None
 

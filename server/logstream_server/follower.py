@@ -7,6 +7,7 @@ step with more to read asks to run again at once, behind the other streams.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
@@ -19,7 +20,7 @@ from .cursor import HEAD_BYTES, Generation, Mark, Position
 from .files import GONE_ERRNOS, MOUNT_ERRNOS, FileStat, LogFile, NotALog, Read, stat_path
 from .framing import MARKER_BYTES, Flag, LineFramer, Segment
 from .ring import EventKind, StreamEvent
-from .siblings import find_content, list_siblings, open_sibling
+from .siblings import Neighbours, Sibling, find_content, holds, open_sibling, settled_siblings
 from .stream import Stream, StreamState, StreamStatus
 from .watch import Watch
 
@@ -49,6 +50,11 @@ class Reading:
     unsupported: str | None = None
     flushed: bool = True
 
+    @property
+    def identity(self) -> follow.Identity:
+        """Of the file that was seen last; by name it may be another one now."""
+        return self.seen.identity if self.seen else self.file.identity
+
 
 @dataclass(frozen=True, slots=True)
 class FollowOptions:
@@ -73,7 +79,7 @@ class Follower:
     skip_known: Callable[[Stream, FileStat], int] = field(default=lambda _stream, _stat: 0)
     _current: Reading | None = None
     _draining: list[Reading] = field(default_factory=list)
-    _neighbours: set[follow.Identity] = field(default_factory=set)
+    _neighbours: Neighbours = field(default_factory=Neighbours)
     _folder_mtime_ns: int | None = None
     _missing: bool = False
     _trouble: str | None = None
@@ -135,6 +141,8 @@ class Follower:
         if self._current is None:
             return self._delay(now)
         if self._read_many(self._current, now):
+            if self._current is not None:
+                self._publish_state()
             return 0.0
         if self._check_path(now):
             return 0.0
@@ -164,17 +172,17 @@ class Follower:
         """Read on; True when a next step should follow at once."""
         framer = reading.framer
         if reading.unsupported:
-            reading.seen = reading.file.stat()
-            return False
+            return self._read_unsupported(reading, now)
         head = reading.generation.head[: framer.offset]
         read = reading.file.read(framer.offset, READ_BYTES, framer.tail, reading.seen, head)
-        moved = reading.seen is not None and reading.seen.identity != read.stat.identity
+        moved = reading.identity != read.stat.identity
         verdict = follow.judge_content(framer.offset, read.stat.size, read.intact)
         rest = None
         if verdict is follow.Content.SAME and moved and framer.offset < follow.RESAVE_BYTES:
-            rest = self._rescue(
-                reading
-            )  # so few equal bytes prove nothing when the old file is there under another name
+            # So few equal bytes prove nothing when the old file is there under another name, or had another itself.
+            rest = self._rescue(reading)
+            if rest is None and reading is not self._current:
+                verdict = follow.Content.REWRITTEN
         if rest is not None or verdict is not follow.Content.SAME:
             self._content_changed(reading, read, verdict, rest, moved, now)
             return True
@@ -183,11 +191,22 @@ class Follower:
             return False
         reading.grew_at = now
         is_first = framer.offset == 0 and reading is self._current and not reading.generation.head
-        if is_first and self._take_missed([reading], now, unread=read.data[:HEAD_BYTES]):
+        if is_first and self._take_missed(now, reading.identity, read):
             self._renew(reading)
             return True
         self._take(reading, read.data)
         return framer.offset < read.stat.size
+
+    def _read_unsupported(self, reading: Reading, now: float) -> bool:
+        """Such a file is not read, but it may be written anew."""
+        stat = reading.file.stat()
+        if stat == reading.seen:
+            return False
+        reading.seen = stat
+        if reading is not self._current or follow.utf16_bom(reading.file.read(0, 4).data) == reading.unsupported:
+            return False
+        self._restart(reading, now, offset=0, before=b"", head=b"", detail="the file was written anew")
+        return True
 
     def _read_many(self, reading: Reading, now: float) -> bool:
         """Read on for a whole step; True when a next step should follow at once."""
@@ -279,7 +298,6 @@ class Follower:
             reading.file, reading.seen, reading.is_copy = rest, None, not moved
             if is_current:
                 self._to_draining(reading, now)
-                self._take_missed([], now)
                 self._open(now, EventKind.ROTATED if moved else EventKind.TRUNCATED)
         elif is_current:
             detail = "another file has taken its place" if moved else "the file was truncated"
@@ -290,30 +308,29 @@ class Follower:
     def _restart(self, reading: Reading, now: float, *, offset: int, before: bytes, head: bytes, detail: str) -> None:
         """The same path begins a new generation at `offset`; what was held of the old one goes out first."""
         self._append(reading, reading.framer.finish())
-        self._take_missed([reading], now)
+        file = reading.file
+        if not file.keeps_open:  # by name it may be another one
+            file = LogFile(self.stream.path, self.stream.roots, keep_open=False)
+        elif not file.acquire():
+            raise OSError(errno.EBADF, "closed", file.path)
+        self._take_missed(now, file.identity)
         old = reading.generation
         old.end = reading.framer.start
-        stat = reading.file.stat()
-        generation = self._new_generation(reading.file, stat, begin=offset, head=head)
-        if reading.file.acquire():
-            self.stream.keep(generation, reading.file)
+        generation = self._new_generation(file, file.stat(), begin=offset, head=head)
+        self.stream.keep(generation, file)
         self.stream.forget(old)
         framer = LineFramer(self.options.max_line_bytes, offset, before)
-        self._current = Reading(generation, reading.file, framer, now)
+        self._current = Reading(generation, file, framer, now)
         self.stream.counters.truncations += 1
         self._event(EventKind.TRUNCATED, detail, generation, offset, framer.marker, retires=old)
 
     def _rescue(self, reading: Reading) -> LogFile | None:
         """Where the content that is no longer here has gone to, if it is beside the file under another name."""
-        seen = reading.seen
-        position = Position(reading.generation, reading.framer.offset, reading.framer.tail)
-        mark = Mark.of(position)
-        if seen is not None:
-            mark = replace(mark, inode=seen.identity.inode)
+        mark = replace(_mark_of(reading), inode=reading.identity.inode)
         keep_open = reading.file.keeps_open
-        since = seen.mtime_ns if seen else None
+        since = reading.seen.mtime_ns if reading.seen else None
         found = find_content(self.stream.path, self.stream.roots, mark, keep_open=keep_open, since_ns=since)
-        if found is not None and any(found.identity == r.file.identity for r in self._draining if r is not reading):
+        if found is not None and any(found.identity == r.identity for r in self._draining if r is not reading):
             found.release()
             return None
         return found
@@ -325,8 +342,7 @@ class Follower:
         current = self._current
         assert current is not None
         named = stat_path(self.stream.path)
-        opened = current.seen.identity if current.seen else current.file.identity
-        verdict = follow.judge_path(opened, named.identity if named else None)
+        verdict = follow.judge_path(current.identity, named.identity if named else None)
         if verdict is follow.Path.MISSING:
             self._path_missing(current, now)
             return False
@@ -334,7 +350,9 @@ class Follower:
         if verdict is follow.Path.SAME:
             if was_missing:
                 self._recovered("the file is back")
-            if current.framer.offset or not self._neighbours_changed() or not self._take_missed([current], now):
+            if current.framer.offset or not self._neighbours_changed():
+                return False
+            if not self._take_missed(now, current.identity):
                 return False
             self._renew(current)
             return True
@@ -343,7 +361,7 @@ class Follower:
     def _neighbours_changed(self) -> bool:
         """Whether the folder has other names than at the last look. An empty file shows nothing of a copytruncate that
         came between two looks, but the copy beside it does."""
-        folder = stat_path(os.path.dirname(self.stream.path) or ".")
+        folder = stat_path(os.path.dirname(os.path.realpath(self.stream.path)))
         before, self._folder_mtime_ns = self._folder_mtime_ns, folder.mtime_ns if folder else None
         return before != self._folder_mtime_ns
 
@@ -374,7 +392,7 @@ class Follower:
             self.watch.follow(file)
             return True
         self._to_draining(current, now)
-        self._take_missed([], now)
+        self._take_missed(now, file.identity)
         self.stream.counters.rotations += 1
         self._begin(file, now, kind=kind)
         return True
@@ -395,32 +413,40 @@ class Follower:
         same_head = file.read(0, len(current.generation.head)).data == current.generation.head
         return read.stat.size >= framer.offset and read.intact and same_head
 
-    def _take_missed(self, readings: list[Reading], now: float, unread: bytes = b"") -> bool:
+    def _take_missed(self, now: float, newest: follow.Identity, unread: Read | None = None) -> bool:
         """Files that came and went between two looks are read, too, before what is at the path now. True: there are
         some.
 
-        They are the rotated names that were not there before, and are not copies of what `readings` hold or, in the
-        file that begins with `unread`, are about to.
+        They are the rotated names, older than `newest`, that were not there before and are no copies: neither of what
+        we read nor of what is `unread` in the current file.
         """
-        known = {r.file.identity for r in (*self._draining, *readings)} | self._neighbours
-        heads = [r.generation.head for r in (*self._draining, *readings) if r.generation.head]
-        heads += [unread] if unread else []
-        siblings = list_siblings(self.stream.path, rotated_only=True)
-        self._neighbours = {s.stat.identity for s in siblings}
+        siblings = self._older_siblings(newest)
+        roots, keep_open = self.stream.roots, self.watch.keeps_open
+        readings = [*self._draining, *([self._current] if self._current else [])]
+        ours, listed = {r.identity for r in readings}, {s.stat.identity for s in siblings}
+        nameless = [r for r in readings if r.framer.offset and r.identity not in listed]
+        new = [s for s in siblings if s.stat.identity not in ours and not self._neighbours.knows(s, roots)]
+        self._neighbours.learn(siblings, roots)
         found = False
-        for sibling in reversed(siblings):
-            if sibling.stat.identity in known:
-                continue
-            file = open_sibling(sibling, self.stream.roots, keep_open=self.watch.keeps_open)
+        for sibling in reversed(new):
+            if self._current is not None and not sibling.stat.size:
+                continue  # a copy that is being made
+            file = open_sibling(sibling, roots, keep_open=keep_open)
             if file is None:
                 continue
-            if any(file.read(0, len(head)).data == head for head in heads):  # a copy of what we have
+            if any(holds(file, _mark_of(r)) for r in nameless) or (unread and _is_begun_copy(file, unread)):
                 file.release()
-            else:
-                self._draining.append(self._new_reading(file, now, EventKind.ROTATED))
-                self._draining[-1].replaced_at = now
-                found = True
+                continue
+            self._draining.append(self._new_reading(file, now, EventKind.ROTATED))
+            self._draining[-1].replaced_at = now
+            found = True
         return found
+
+    def _older_siblings(self, newest: follow.Identity) -> list[Sibling]:
+        """The rotated files beside, without those that came after `newest`: they are for the next look."""
+        siblings = settled_siblings(self.stream.path)
+        at = next((i for i, s in enumerate(siblings) if s.stat.identity == newest), -1)
+        return siblings[at + 1 :]
 
     def _renew(self, reading: Reading) -> None:
         """The current file, of which nothing was read, comes after files that began later: generations are in order."""
@@ -455,8 +481,11 @@ class Follower:
                 )
                 log.info("%s: %r does not exist yet, waiting for it", self.stream.name, self.stream.path)
             self._missing, self._first, self.from_start = True, False, True
+            self.stream.counters.mount_error_since = None  # the file system answers
             return
         self._missing = False
+        if not self._first:
+            self._take_missed(now, file.identity)
         self._begin(file, now, kind=kind, at_end=self._first and not self.from_start)
 
     def _begin(self, file: LogFile, now: float, *, kind: EventKind, at_end: bool = False) -> None:
@@ -475,7 +504,7 @@ class Follower:
         self._current, first, self._first = reading, self._first, False
         trouble, self._trouble = self._trouble, None
         if first:
-            self._neighbours = {s.stat.identity for s in list_siblings(self.stream.path, rotated_only=True)}
+            self._neighbours.learn(self._older_siblings(stat.identity), self.stream.roots)
         if self._is_unsupported(reading):
             return
         self.stream.state = replace(self.stream.state, status=StreamStatus.FOLLOWING, detail="")
@@ -517,7 +546,7 @@ class Follower:
             grew_at=reading.grew_at,
             rotate_wait_s=self.options.rotate_wait_s,
             links=seen.links if seen else 1,
-            backlog=seen is None or seen.size > reading.framer.offset,
+            backlog=not reading.unsupported and (seen is None or seen.size > reading.framer.offset),
         ):
             self._retire(reading)
 
@@ -530,6 +559,7 @@ class Follower:
         generation.end = reading.framer.start
         event = StreamEvent(EventKind.RETIRED) if lost is None else StreamEvent(EventKind.GAP, lost)
         self.stream.ring.append(None, 0, 0, event=event, retires=generation)
+        self._neighbours.read(reading.file.identity, generation.head)
         file = self.stream.file_of(generation)
         if file is not None:
             self.stream.keep_for_a_while(generation, file, file.identity.inode)
@@ -539,7 +569,7 @@ class Follower:
     def _failed(self, error: OSError, now: float) -> float:
         """The file system refuses: say so once, and try again by name."""
         counters, current = self.stream.counters, self._current
-        if error.errno in GONE_ERRNOS and current is not None:  # by path: it was moved or deleted under us
+        if error.errno in GONE_ERRNOS and (current or self._draining):  # by path: it was moved or deleted under us
             return self._vanished(current, now)
         counters.reopen_errors += 1
         if error.errno in MOUNT_ERRNOS:
@@ -560,7 +590,7 @@ class Follower:
         self.stream.keep(current.generation, file)
         current.file, current.seen = file, None
 
-    def _vanished(self, current: Reading, now: float) -> float:
+    def _vanished(self, current: Reading | None, now: float) -> float:
         """A file that is read by name has lost it. Its content may have another one by now."""
         by_name = [r for r in self._draining if not r.file.keeps_open]
         broken = next((r for r in by_name if stat_or_none(r.file.path) is None), None)
@@ -572,8 +602,13 @@ class Follower:
                 self.stream.keep(broken.generation, rest)
                 broken.file, broken.seen = rest, None
             return 0.0
+        if current is None:
+            return self.options.poll_interval_s
         if current.file.keeps_open:
             self._path_missing(current, now)
+        elif stat_or_none(self.stream.path) is not None:  # a link that leads elsewhere now
+            self._to_draining(current, now)
+            return 0.0
         elif not self._missing:
             self._path_missing(current, now)
             rest = self._rescue(current)
@@ -653,6 +688,16 @@ def stat_or_none(path: str) -> FileStat | None:
         return stat_path(path)
     except OSError:
         return None
+
+
+def _mark_of(reading: Reading) -> Mark:
+    return Mark.of(Position(reading.generation, reading.framer.offset, reading.framer.tail))
+
+
+def _is_begun_copy(file: LogFile, unread: Read) -> bool:
+    """Whether the file has nothing but the beginning of what was read elsewhere: a copy, perhaps not complete yet."""
+    data = file.read(0, len(unread.data) + (unread.stat.size == len(unread.data))).data
+    return unread.data.startswith(data)
 
 
 def _was_read(reading: Reading) -> bool:

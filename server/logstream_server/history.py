@@ -12,7 +12,7 @@ from typing import Final
 
 from .catchup import Leg
 from .cursor import HEAD_BYTES, Cursor, Generation, Mark, Position, Positions
-from .files import LogFile, NotALog
+from .files import GONE_ERRNOS, LogFile, NotALog
 from .filters import LineFilter
 from .framing import MARKER_BYTES, Flag, LineFramer
 from .ring import Entry
@@ -31,6 +31,10 @@ MAX_FILTER_SEARCH_BYTES: Final = 256 << 20
 
 OLDER: Final = -1
 """The id and the last ring entry of files that were rotated away before the ring began."""
+
+
+class NotNow(Exception):
+    """The file system refuses at the moment; nothing is lost by waiting. Internal to catching up."""
 
 
 class Lost(Exception):
@@ -55,7 +59,8 @@ class Resumed:
 
 
 def read_leg(stream: Stream, leg: Leg, max_bytes: int, max_line_bytes: int, *, raw: bool = False) -> list[Entry]:
-    """The next about `max_bytes` of a leg as ring entries (without numbers), at least one line of it. Raises Lost.
+    """The next about `max_bytes` of a leg as ring entries (without numbers), at least one line of it. Raises Lost,
+    NotNow.
 
     `raw`: bytes as they are, lines not looked at.
     """
@@ -64,7 +69,10 @@ def read_leg(stream: Stream, leg: Leg, max_bytes: int, max_line_bytes: int, *, r
     if file is not None:
         try:
             return _read_leg(file, leg, max_bytes, max_line_bytes, raw)
-        except (OSError, NotALog, Lost):
+        except OSError as error:
+            if error.errno not in GONE_ERRNOS:
+                raise NotNow(str(error)) from error
+        except (NotALog, Lost):
             log.debug("%s: %r does not hold the rest any more", stream.name, file.path)
         finally:
             file.release()
@@ -228,8 +236,8 @@ def from_start(head: Positions) -> Positions:
 def resume(stream: Stream, cursor: Cursor, *, tail: int | None = None) -> Resumed:
     """Where the reader of `cursor` goes on.
 
-    What cannot be proven is not guessed: then `recovered` is False, and the reader gets the last `tail` lines, or,
-    where it did not ask for a number, the current file from its start.
+    Raises NotNow. What cannot be proven is not guessed: then `recovered` is False, and the reader gets the last `tail`
+    lines, or, where it did not ask for a number, the current file from its start.
     """
     head = stream.ring.head()[1]
     if cursor.stream != stream.name:
@@ -274,8 +282,12 @@ def _locate(stream: Stream, mark: Mark) -> Position | None:
             try:
                 if holds(file, mark):
                     return Position(generation, mark.offset, _marker(file, mark.offset))
-            except (OSError, NotALog):
+            except NotALog:
                 continue
+            except OSError as error:
+                if error.errno in GONE_ERRNOS:
+                    continue
+                raise NotNow(str(error)) from error  # nothing can be proven now, and nothing is disproven
             finally:
                 file.release()
     file = find_content(stream.path, stream.roots, mark, keep_open=True)
@@ -296,8 +308,8 @@ def _end_of_deleted(stream: Stream, mark: Mark) -> Position | None:
 
 
 def _may_be(generation: Generation, mark: Mark) -> bool:
-    """Few bytes prove nothing by themselves: then the inode must be the same, or unknown to one side. Of a file whose end
-    was cut off, what followed an older offset is not what follows it now."""
+    """Few bytes prove nothing by themselves: then the inode must be the same, or unknown to one side. Of a file whose
+    end was cut off, what followed an older offset is not what follows it now."""
     if mark.offset < generation.begin:
         return False
     if mark.inode is not None and generation.inode is not None and mark.inode != generation.inode:
@@ -322,6 +334,11 @@ def _adopt(stream: Stream, file: LogFile) -> Generation | None:
         file.release()
         return None
     known = stream.remembered(stat.identity.inode, head, stat.size)
+    kept = stream.file_of(known) if known is not None else None
+    if kept is not None:  # it is being read: its reader's file stays
+        kept.release()
+        file.release()
+        return known
     generation = known or Generation(OLDER, stat.identity.inode, head, 0, stat.size, OLDER)
     stream.keep_for_a_while(generation, file, stat.identity.inode)
     return generation

@@ -25,7 +25,7 @@ from .connection import Connection
 from .cursor import Position, Positions
 from .errors import CloseCode
 from .frames import Opcode, encode_frame
-from .history import Lost, read_leg
+from .history import Lost, NotNow, read_leg
 from .ring import StreamEvent
 from .stream import Stream
 from .tailer import LogMonitor
@@ -40,6 +40,8 @@ FIRST_CHUNK_BYTES: Final = 64 << 10
 LAST_CHUNK_BYTES: Final = 256 << 10
 """A client that catches up gets chunks that grow while it takes them at once: what it holds when it stalls is
 bounded."""
+RETRY_S: Final = 1.0
+"""How long a reader waits for a file system that refuses."""
 READS_PER_STREAM: Final = 4
 CACHED_CHUNKS: Final = 32
 
@@ -472,6 +474,10 @@ class Hub:
         error = future.exception()
         if isinstance(error, Lost):
             self._lost(subscription, leg, error)
+        elif isinstance(error, NotNow):
+            assert self._loop is not None
+            self._loop.call_later(RETRY_S, self.pump, subscription)
+            return
         elif error is not None:
             raise error
         else:
@@ -482,7 +488,11 @@ class Hub:
         """The bytes are gone: say so, and go on behind them."""
         self._count_gap("lost", error.lost_bytes)
         channel = subscription.channel
-        subscription.positions = catchup.moved(subscription.positions, Position(leg.position.generation, leg.until))
+        after = Position(leg.position.generation, leg.until)
+        base = channel.ring.base().positions
+        # The ring's own position, where it begins here, has the bytes that prove a cursor.
+        after = next((p for p in base if p.generation is after.generation and p.offset == after.offset), after)
+        subscription.positions = catchup.moved(subscription.positions, after)
         if channel.view.format is not Format.JSON:
             subscription.sink.finish(CloseCode.GAP, error.reason)
             return

@@ -21,7 +21,7 @@ from .errors import LogstreamError
 from .excerpt import Collector, Excerpt
 from .files import GONE_ERRNOS, NotALog
 from .framing import MARKER_BYTES
-from .history import Lost, Resumed
+from .history import Lost, NotNow, Resumed
 from .query import Wish
 from .ring import Base, EventKind, StreamEvent
 from .scheduler import Scheduler
@@ -117,7 +117,10 @@ def _begin(stream: Stream, order: Order) -> tuple[Resumed, Base]:
     """The beginning, and the head up to which is read."""
     wish = order.wish
     if wish.cursor is not None:
-        begun = history.resume(stream, wish.cursor, tail=wish.tail)
+        try:
+            begun = history.resume(stream, wish.cursor, tail=wish.tail)
+        except NotNow as error:
+            raise Unavailable(f"{stream.name}: {error}") from error
         goal = stream.ring.goal()
         head = goal.positions
         trouble = None if begun.recovered or not head else _trouble(stream, head[-1].generation)
@@ -186,6 +189,8 @@ class _Reader:
         try:
             leg = replace(leg, position=_prove(self._stream, leg.position))
             entries = history.read_leg(self._stream, leg, CHUNK_BYTES, self._order.max_line_bytes)
+        except NotNow as error:
+            raise Unavailable(f"{self._stream.name}: {error}") from error
         except Lost as lost:
             trouble = _trouble(self._stream, leg.position.generation)
             if trouble is not None:  # not lost: it cannot be had now

@@ -85,8 +85,9 @@ def advance(positions: Positions, entry: Entry) -> Positions:
     return tuple(new if p.generation is generation else p for p in positions)
 
 
-ENDED_KEPT: Final = 256
-"""How many generations that were over before the ring's base are remembered: so many rotations a reader may miss."""
+ENDED_KEPT: Final = 64
+"""How many generations that were over before the ring's base are remembered: so many rotations a reader may be behind.
+A cursor that lists them all is below the length that is accepted (cursor._MAX_TOKEN)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ from . import __version__, history, messages
 from .access import Tokens, read_tokens
 from .channel import Subscription
 from .connection import Connection
-from .cursor import Positions
+from .cursor import Cursor, Positions
 from .discovery import parse_source
 from .errors import BadQuery, CloseCode
 from .filters import parse_filter
 from .follower import FollowOptions
 from .frames import Opcode, encode_frame
-from .history import Resumed
+from .history import NotNow, Resumed
 from .hub import Hub, HubOptions
 from .messages import SetFilter, Subscribe, Unsubscribe, parse_client_message
 from .query import Wish, as_list, wish_of
@@ -123,8 +123,7 @@ class Service:
         if wish.from_start:
             return Resumed(history.from_start(stream.ring.head()[1]))
         if wish.cursor is not None:
-            call = partial(history.resume, stream, wish.cursor, tail=wish.tail)
-            resumed = await asyncio.wrap_future(self.monitor.scheduler.submit(call))
+            resumed = await self._resume(stream, wish.cursor, wish.tail)
             result = "recovered" if resumed.recovered else "reset"
             self.resumes[result] = self.resumes.get(result, 0) + 1
             return resumed
@@ -133,6 +132,15 @@ class Service:
         if lines == 0 or stream.state.status is StreamStatus.HUNG:
             return Resumed(head)
         return Resumed(await self._tail(stream, lines, wish, head))
+
+    async def _resume(self, stream: Stream, cursor: Cursor, tail: int | None) -> Resumed:
+        """The place of a cursor; a file system that refuses is asked again until it answers."""
+        call = partial(history.resume, stream, cursor, tail=tail)
+        while True:
+            try:
+                return await asyncio.wrap_future(self.monitor.scheduler.submit(call))
+            except NotNow:
+                await asyncio.sleep(1.0)
 
     async def _tail(self, stream: Stream, lines: int, wish: Wish, head: Positions) -> Positions:
         """Everybody who asks for the same lines at about the same time shares one look at the file."""

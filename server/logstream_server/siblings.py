@@ -7,71 +7,136 @@ been rotated since). Runs on the scheduler's threads only.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from . import follow
-from .cursor import Mark
+from .cursor import HEAD_BYTES, Mark
 from .files import FileStat, LogFile, NotALog, stat_path
-from .follow import RESAVE_BYTES, is_rotated_name, shares_stem
+from .follow import RESAVE_BYTES, Identity, is_rotated_name, shares_stem
 
 MAX_CANDIDATES: Final = 1000
 """How many neighbours are looked at: a folder with more rotated files than this is beyond what a cursor can ask for."""
+SETTLE_TRIES: Final = 5
+"""How often a folder is listed anew because names change meanwhile: a rotation renames one file after another."""
+HEADS_KEPT: Final = 8
+"""Of so many rotated files, the newest, the first bytes are kept: into older ones nobody writes late lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sibling:
-    """A file beside the followed one."""
+    """A file beside the followed one; `number`: how often it was rotated, where its name says so."""
 
     name: str
     path: str
     stat: FileStat
+    number: int | None
 
 
 def list_siblings(path: str, *, rotated_only: bool) -> list[Sibling]:
-    """The neighbours of `path` that a rotation may have made, the newest first. Unreadable folders give none."""
+    """The neighbours of `path` that a rotation may have made, the newest first; where it is a link, also those of what
+    it leads to. Unreadable folders give none."""
     folder, base = os.path.split(path)
-    accepts: Callable[[str, str], bool] = is_rotated_name if rotated_only else shares_stem
-    found = []
-    try:
-        names = [name for name in os.listdir(folder or ".") if accepts(base, name)]
-    except OSError:
-        return []
-    for name in names:
-        full = os.path.join(folder, name)
-        try:
-            stat = stat_path(full)
-        except OSError:
-            continue
-        if stat is not None:
-            found.append(Sibling(name, full, stat))
-    numbers = {s.name: follow.rotation_number(base, s.name) for s in found}
-    if None not in numbers.values():  # surer than times: an old file may have been written to since
-        found.sort(key=lambda s: numbers[s.name] or 0)
+    places = dict.fromkeys(((os.path.realpath(folder or "."), base), os.path.split(os.path.realpath(path))))
+    found = [sibling for place in places for sibling in _list_folder(*place, rotated_only=rotated_only)]
+    if all(s.number is not None for s in found):  # surer than times: an old file may have been written to since
+        found.sort(key=lambda s: s.number or 0)
     else:
         found.sort(key=lambda s: (s.stat.mtime_ns, s.name), reverse=True)
     return found[:MAX_CANDIDATES]
 
 
-def holds(file: LogFile, mark: Mark) -> bool:
-    """Whether the file holds what a reader at `mark` has read (inode not looked at). False when it cannot be read."""
+def _list_folder(folder: str, base: str, *, rotated_only: bool) -> Iterator[Sibling]:
+    accepts: Callable[[str, str], bool] = is_rotated_name if rotated_only else shares_stem
     try:
-        if file.stat().size < mark.offset:
-            return False
-        head = file.read(0, mark.head_bytes).data if mark.head_bytes else b""
-        marker = file.read(mark.offset - mark.marker_bytes, mark.marker_bytes).data if mark.marker_bytes else b""
+        names = [name for name in os.listdir(folder) if accepts(base, name)]
+    except OSError:
+        return
+    for name in names:
+        path = os.path.join(folder, name)
+        try:
+            stat = stat_path(path)
+        except OSError:
+            continue
+        if stat is not None:
+            yield Sibling(name, path, stat, follow.rotation_number(base, name))
+
+
+def settled_siblings(path: str) -> list[Sibling]:
+    """The rotated neighbours as they were at one moment, the newest first: names that change meanwhile would show one
+    file twice and another not at all."""
+    before = list_siblings(path, rotated_only=True)
+    for _ in range(SETTLE_TRIES):
+        after = list_siblings(path, rotated_only=True)
+        if [(s.path, s.stat.identity) for s in after] == [(s.path, s.stat.identity) for s in before]:
+            break
+        before = after
+    return before
+
+
+class Neighbours:
+    """The rotated files that were beside a file already when it was last looked for new ones.
+
+    An inode alone does not tell: that of a deleted file is soon another's. The file is the same while it was not
+    written to, or begins as it did.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Identity, tuple[int, bytes]] = {}
+
+    def learn(self, siblings: list[Sibling], roots: tuple[str, ...]) -> None:
+        """These are no news from now on. The newest come first."""
+        old, self._known = self._known, {}
+        for at, sibling in enumerate(siblings):
+            mtime_ns, head = old.get(sibling.stat.identity, (None, b""))
+            if mtime_ns != sibling.stat.mtime_ns:
+                head = _read_head(sibling, roots) if at < HEADS_KEPT else b""
+            self._known[sibling.stat.identity] = (sibling.stat.mtime_ns, head)
+
+    def read(self, identity: Identity, head: bytes) -> None:
+        """This file, which begins with `head`, was read to its end: by whatever name it is found, it is no news."""
+        self._known[identity] = (-1, head)
+
+    def knows(self, sibling: Sibling, roots: tuple[str, ...]) -> bool:
+        """Whether it was there already."""
+        mtime_ns, head = self._known.get(sibling.stat.identity, (None, b""))
+        if mtime_ns == sibling.stat.mtime_ns:
+            return True
+        return bool(head) and _read_head(sibling, roots)[: len(head)] == head
+
+
+def _read_head(sibling: Sibling, roots: tuple[str, ...]) -> bytes:
+    file = open_sibling(sibling, roots, keep_open=True)
+    if file is None:
+        return b""
+    try:
+        return file.read(0, HEAD_BYTES).data
     except (OSError, NotALog):
+        return b""
+    finally:
+        file.release()
+
+
+def holds(file: LogFile, mark: Mark) -> bool:
+    """Whether the file holds what a reader at `mark` has read (inode not looked at). Raises OSError, NotALog."""
+    if file.stat().size < mark.offset:
         return False
+    head = file.read(0, mark.head_bytes).data if mark.head_bytes else b""
+    marker = file.read(mark.offset - mark.marker_bytes, mark.marker_bytes).data if mark.marker_bytes else b""
     return mark.matches(head, marker)
 
 
 def open_sibling(sibling: Sibling, roots: tuple[str, ...], *, keep_open: bool) -> LogFile | None:
-    """Open a neighbour; None when that is not possible."""
+    """Open a neighbour; None when that is not possible, or when its name leads to another file by now."""
     try:
-        return LogFile(sibling.path, roots, keep_open=keep_open)
+        file = LogFile(sibling.path, roots, keep_open=keep_open)
     except (OSError, NotALog):
         return None
+    if file.identity == sibling.stat.identity:
+        return file
+    file.release()
+    return None
 
 
 def find_content(
@@ -83,17 +148,31 @@ def find_content(
     `since_ns` (nanoseconds since the epoch), when the reader last saw the original. Nothing is found for offset 0
     without an inode.
     """
-    candidates = list_siblings(path, rotated_only=False)
-    same = [s for s in candidates if mark.inode is not None and s.stat.identity.inode == mark.inode]
-    others = [s for s in candidates if s not in same and _may_be_copy(s, mark, since_ns)]
-    for sibling in same + others:
-        file = open_sibling(sibling, roots, keep_open=keep_open) if sibling.stat.size >= mark.offset else None
-        if file is None:
-            continue
-        if holds(file, mark):
-            return file
-        file.release()
+    for _ in range(SETTLE_TRIES):
+        candidates = list_siblings(path, rotated_only=False)
+        same = [s for s in candidates if mark.inode is not None and s.stat.identity.inode == mark.inode]
+        others = [s for s in candidates if s not in same and _may_be_copy(s, mark, since_ns)]
+        wanted = [s for s in same + others if s.stat.size >= mark.offset]
+        moved = False
+        for sibling in wanted:
+            file = open_sibling(sibling, roots, keep_open=keep_open)
+            if file is None:
+                moved = True
+            elif _surely_holds(file, mark):
+                return file
+            else:
+                file.release()
+        if not moved:
+            break
     return None
+
+
+def _surely_holds(file: LogFile, mark: Mark) -> bool:
+    """As `holds`; of many neighbours one may be closed to us, or gone by now."""
+    try:
+        return holds(file, mark)
+    except (OSError, NotALog):
+        return False
 
 
 def _may_be_copy(sibling: Sibling, mark: Mark, since_ns: int | None) -> bool:

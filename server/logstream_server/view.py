@@ -79,7 +79,7 @@ def entry_text(entry: Entry) -> bytes:
     data = entry.data
     if entry.start == 0 and data.startswith(BOM):
         data = data[len(BOM) :]
-    if not entry.flags:
+    if not entry.flags or not data:
         return data
     if entry.flags & Flag.HOLE or (entry.flags & Flag.CONTINUED and data in (b"\n", b"\r\n", b"")):
         return b""  # the line went out already, all but its end
@@ -199,6 +199,8 @@ def _json_special(view: View, stream: str, entry: Entry, positions: Positions, o
     if entry.start == 0 and data.startswith(BOM):
         data = data[len(BOM) :]
     bare = data[:-1] if data.endswith(b"\n") else data
+    if not bare and entry.flags & Flag.PARTIAL:
+        return 0  # a byte order mark and nothing else yet
     line = (bare[:-1] if bare.endswith(b"\r") and bare is not data else bare).decode("utf-8", "replace")
     if view.filter and not view.filter.matches(line.encode()):
         return 0
