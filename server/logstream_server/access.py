@@ -9,18 +9,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, Response
 
 from .settings import Settings
-
-Tokens = tuple[bytes, ...]
-
-
-def read_tokens(paths: tuple[str, ...]) -> Tokens:
-    """The tokens in the files, one a line; empty lines and lines that begin with `#` are none. Raises OSError."""
-    tokens: list[bytes] = []
-    for path in paths:
-        with open(path, "rb") as file:
-            lines = (line.strip() for line in file)
-            tokens.extend(line for line in lines if line and not line.startswith(b"#"))
-    return tuple(tokens)
+from .tokens import Tokens
 
 
 def check(settings: Settings, tokens: Tokens, request: HTTPConnection) -> Response | None:

@@ -5,7 +5,7 @@
 
 Standard output carries what was asked for, standard error everything about it. The commands' modules are imported only
 when they run, so that `--help` and a mistyped option answer at once. What is not here: what the options are
-(`settings`), and what the commands do (`server`, `client`).
+(`settings`), and what the commands do (`server`, `tail`).
 """
 
 from __future__ import annotations
@@ -79,18 +79,22 @@ def _drop_output() -> None:
 
 def serve(environ: Mapping[str, str], argv: Sequence[str]) -> int:
     """`logstream serve`: until a signal ends it."""
-    for remark in misspelt_variables(Settings, environ):
-        _say(f"logstream: {remark}", 0)
-    settings = Settings.from_env(environ, argv)
+    remarks = misspelt_variables(Settings, environ)
+    try:
+        settings = Settings.from_env(environ, argv)
+    except SettingsError:
+        for remark in remarks:
+            _say(f"logstream: {remark}", 0)
+        raise
     from .server import run  # noqa: PLC0415 - reason in the module's docstring
 
-    return run(settings)
+    return run(settings, remarks)
 
 
 def tail(_environ: Mapping[str, str], argv: Sequence[str]) -> int:
     """`logstream tail`: until interrupted, or until the server says that there will be no more."""
     options = TailOptions.from_argv(argv)
-    from .client import run_tail  # noqa: PLC0415 - reason in the module's docstring
+    from .tail import run_tail  # noqa: PLC0415 - reason in the module's docstring
 
     return run_tail(options)
 

@@ -1,9 +1,9 @@
-"""A client that goes on by itself where a broken connection left off, and `logstream tail`, which prints what it gets.
+"""A client that goes on by itself where a broken connection left off.
 
 `LogStreamClient` speaks `logstream.json.v1` (docs/protocol.md): it remembers the cursor of each stream together with
 the lines that it gave out, so that after a reconnect no line is missing and none comes twice. What cannot be made up
-for is an event of its own, never silence. The tests of the server use it too. What is not here: parsing of the command
-line (`settings`) and exit statuses (`cli`).
+for is an event of its own, never silence. What it gives are `events`; `tail` prints them, and the tests of the server
+use it too.
 """
 
 from __future__ import annotations
@@ -11,14 +11,11 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, BinaryIO, Final, Self, TextIO, get_args
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from typing import Any, Final, Self
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
@@ -33,15 +30,25 @@ from websockets.exceptions import (
 )
 from websockets.typing import Subprotocol
 
-from .errors import CloseCode, LogstreamError, Problem, SettingsError
+from .addresses import display_url, socket_url, with_query
+from .errors import CannotFollow, CloseCode
+from .events import (
+    Bye,
+    ClientEvent,
+    Disconnected,
+    Event,
+    Gap,
+    Hello,
+    Lines,
+    Reconnected,
+    Subscribed,
+    parse_server_message,
+)
 from .messages import JSON_PROTOCOL
-from .settings import TailOptions
 
 MAX_MESSAGE_BYTES: Final = 512 << 20
 """The longest line that a server can be set to send is 64 MiB, and JSON may escape each of its bytes with six."""
 
-_SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
-_STARTS: Final = frozenset({"cursor", "from", "tail"})
 _TRY_LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses that pass by themselves; any other refusal is final."""
 _LONGEST_WAIT_S: Final = 60.0
@@ -49,154 +56,6 @@ _LONGEST_WAIT_S: Final = 60.0
 _FINAL_CODES: Final = frozenset(int(code) for code in CloseCode if not code.reconnect)
 _UNREADABLE: Final = frozenset({1002, 1003, 1007, 1009})
 """Codes with which our own side closes when it cannot read the server: it would be the same the next time."""
-
-
-class CannotFollow(LogstreamError):
-    """The server cannot be followed, and asking again would not help.
-
-    `code` is an HTTP status (below 1000), a WebSocket close code, or None where it did not come so far.
-    """
-
-    def __init__(self, url: str, code: int | None, reason: str) -> None:
-        super().__init__(url, code, reason)
-        self.url = url
-        self.code = code
-        self.reason = reason
-
-    def __str__(self) -> str:
-        kind = "" if self.code is None else f" (HTTP {self.code})" if self.code < 1000 else f" (close code {self.code})"
-        return f"cannot follow {self.url}: {self.reason}{kind}"
-
-
-# --- What a client is told --------------------------------------------------------------------------------------------
-
-
-class _Message(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
-    """A message of the server. Fields that it may add later are ignored."""
-
-
-class Hello(_Message, frozen=True, tag="hello"):
-    """The first message of each connection. `cursor` stands before the first line that follows.
-
-    `recovered` answers our cursor: None when we gave none, False when the server could not go on there, for `reason`.
-    `streams` are those that the server has, each with name, state and size in bytes.
-    """
-
-    stream: str | None = None
-    cursor: str | None = None
-    recovered: bool | None = None
-    reason: str | None = None
-    version: int = 1
-    server: str = ""
-    streams: list[dict[str, Any]] = []
-    limits: dict[str, Any] = {}
-
-
-class Subscribed(_Message, frozen=True, tag="subscribed"):
-    """The answer to `subscribe`, like a Hello for one more stream."""
-
-    stream: str
-    cursor: str | None = None
-    recovered: bool | None = None
-    reason: str | None = None
-
-
-class Unsubscribed(_Message, frozen=True, tag="unsubscribed"):
-    """The answer to `unsubscribe`: nothing of the stream follows."""
-
-    stream: str
-
-
-class Lines(_Message, frozen=True, tag="lines"):
-    """A batch of lines without their newlines, none where all were filtered out. `cursor` stands after the last.
-
-    `offset` is the byte in the file at which the first begins. `partial`: the last has no newline yet; `continued`: the
-    first goes on with a partial one. `cut`: index and full length in bytes of each line that was over the limit.
-    """
-
-    stream: str
-    cursor: str
-    offset: int | None
-    lines: list[str]
-    partial: bool = False
-    continued: bool = False
-    cut: tuple[tuple[int, int], ...] = ()
-
-
-class Gap(_Message, frozen=True, tag="gap"):
-    """Lines are missing here; `lost_bytes` is None when nobody can tell how many."""
-
-    stream: str
-    reason: str
-    detail: str = ""
-    lost_bytes: int | None = msgspec.field(name="bytes", default=None)
-    cursor: str | None = None
-
-
-class Event(_Message, frozen=True, tag="event"):
-    """Something happened to the file: rotated, truncated, deleted, appeared, unreadable."""
-
-    stream: str
-    kind: str = msgspec.field(name="event")
-    detail: str = ""
-    cursor: str | None = None
-
-
-class ServerError(_Message, frozen=True, tag="error"):
-    """Something that we asked for cannot be done; the connection stays."""
-
-    code: int
-    reason: str
-    stream: str | None = None
-
-
-class Bye(_Message, frozen=True, tag="bye"):
-    """The server is about to close; `reconnect` says whether to come back, and `retry_ms` when."""
-
-    reason: str = ""
-    reconnect: bool = True
-    retry_ms: int = 0
-
-
-class Disconnected(msgspec.Struct, frozen=True):
-    """The connection broke, or could not be made; the next try is in `retry_s` seconds. Made by the client itself."""
-
-    reason: str
-    code: int | None
-    retry_s: float
-
-
-class Reconnected(msgspec.Struct, frozen=True):
-    """There is a connection again, after `attempts` tries and `downtime_s` seconds. A Hello follows."""
-
-    attempts: int
-    downtime_s: float
-
-
-ServerMessage = Hello | Subscribed | Unsubscribed | Lines | Gap | Event | ServerError | Bye
-ClientEvent = ServerMessage | Disconnected | Reconnected
-
-_decoder = msgspec.json.Decoder(ServerMessage)
-_encoder = msgspec.json.Encoder()
-_KNOWN_TYPES: Final = frozenset(message.__struct_config__.tag for message in get_args(ServerMessage))
-
-
-class _Typed(msgspec.Struct):
-    type: str
-
-
-def parse_server_message(data: str | bytes) -> ServerMessage | None:
-    """The message, or None for a type that this client does not know. Raises ValueError for what is no message."""
-    try:
-        message: ServerMessage = _decoder.decode(data)
-    except msgspec.ValidationError:
-        if msgspec.json.decode(data, type=_Typed).type not in _KNOWN_TYPES:
-            return None
-        raise
-    return message
-
-
-# --- The client -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +186,7 @@ class LogStreamClient:
         """Send, if there is a connection; the next one begins with all subscriptions as they are then."""
         if self._connection is not None:
             with suppress(ConnectionClosed):  # the next receive tells
-                await self._connection.send(_encoder.encode(message).decode())
+                await self._connection.send(msgspec.json.encode(message).decode())
 
     def _resumed(self, subscription: Subscription) -> Subscription:
         cursor = self.cursors.get(subscription.stream or "")
@@ -351,7 +210,7 @@ class LogStreamClient:
         self._tries += 1
         try:
             connection = await connect(
-                _with_query(self._socket_url, first.wire()),
+                with_query(self._socket_url, first.wire()),
                 subprotocols=[Subprotocol(JSON_PROTOCOL)],
                 compression=None,
                 additional_headers=self._headers,
@@ -450,42 +309,6 @@ class LogStreamClient:
         self._pending.append(Disconnected(reason, code, delay_s))
 
 
-def socket_url(url: str) -> str:
-    """The WebSocket URL of a server's address: `http://host/base` is `ws://host/base/ws`; its query stays.
-
-    Raises CannotFollow for what is no address.
-    """
-    try:
-        parts = urlsplit(url)
-        scheme, host, _ = _SCHEMES.get(parts.scheme), parts.hostname, parts.port
-    except ValueError as error:  # a port that is no number, a bracket that stays open
-        raise CannotFollow(display_url(url), None, f"not an address: {error}") from error
-    if scheme is None or not host:
-        raise CannotFollow(display_url(url), None, "not an address; it must be like http://HOST:PORT or wss://HOST/ws")
-    path = parts.path.rstrip("/")
-    return urlunsplit((scheme, parts.netloc, path if path.endswith("/ws") else path + "/ws", parts.query, ""))
-
-
-def display_url(url: str) -> str:
-    """A URL without what may be secret: user, password and query."""
-    scheme, separator, rest = url.partition("://")
-    authority, slash, path = rest.partition("?")[0].partition("#")[0].partition("/")
-    return scheme + separator + authority.rpartition("@")[2] + slash + path
-
-
-def _with_query(url: str, fields: Mapping[str, Any]) -> str:
-    """The URL with our fields in its query. Its own stay (a token, a `tail`), but where we have something to say."""
-    parts = urlsplit(url)
-    own = parse_qsl(parts.query, keep_blank_values=True)
-    ours = dict(fields)
-    if "cursor" in ours:
-        own = [(name, value) for name, value in own if name not in _STARTS]
-    elif any(name in _STARTS for name, _ in own):
-        ours = {name: value for name, value in ours.items() if name not in _STARTS}
-    kept = [(name, value) for name, value in own if name not in ours]
-    return urlunsplit(parts._replace(query=urlencode([*kept, *ours.items()], doseq=True)))
-
-
 def _problem_of(body: bytes) -> str:
     """The sentence in an RFC 9457 answer, or the first line of a short text, or nothing."""
     with suppress(ValueError, AttributeError):
@@ -500,114 +323,3 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-
-
-# --- logstream tail ---------------------------------------------------------------------------------------------------
-
-
-def run_tail(options: TailOptions) -> int:
-    """Run `logstream tail` to its exit status; raises LogstreamError, KeyboardInterrupt, BrokenPipeError."""
-    if "://" not in options.target:
-        return follow_file(options)
-    if urlsplit(options.target).scheme not in _SCHEMES:
-        advice = f"must be a file, or a URL that begins with one of {', '.join(_SCHEMES)}"
-        raise SettingsError((Problem("FILE|URL", options.target, advice),))
-    asyncio.run(_follow_server(options, Printer(sys.stdout.buffer, sys.stderr, options.json)))
-    return 0
-
-
-def follow_file(options: TailOptions) -> int:
-    """Follow a local file with the server's own LogMonitor, and print it as a server's lines are printed."""
-    raise CannotFollow(options.target, None, "local files cannot be followed yet; serve it and give its URL")
-
-
-async def _follow_server(options: TailOptions, printer: Printer) -> None:
-    client = LogStreamClient(
-        options.target,
-        options.stream,
-        options.lines,
-        options.cursor,
-        options.from_start,
-        [options.grep] if options.grep else [],
-        [options.exclude] if options.exclude else [],
-        headers=_authorization(options.token_file),
-    )
-    async with client:
-        async for event in client:
-            if options.no_resume and isinstance(event, Disconnected):
-                raise CannotFollow(client.url, event.code, event.reason)
-            printer.show(event)
-
-
-def _authorization(token_file: str | None) -> dict[str, str]:
-    """The header that carries the first token of the file."""
-    if token_file is None:
-        return {}
-    try:
-        words = Path(token_file).read_text("utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError((Problem("--token-file", token_file, f"cannot be read: {_sentence(error)}"),)) from error
-    if not words:
-        raise SettingsError((Problem("--token-file", token_file, "holds no token"),))
-    return {"Authorization": f"Bearer {words[0]}"}
-
-
-class Printer:
-    """Writes events for `logstream tail`: lines to `out` as they are in the file, all else to `log` as sentences.
-
-    With `as_json` each message of the server goes to `out` as one line of JSON.
-    """
-
-    def __init__(self, out: BinaryIO, log: TextIO, as_json: bool) -> None:
-        self._out = out
-        self._log = log
-        self._as_json = as_json
-        self._within_line = False
-        self._last_remark = ""
-
-    def show(self, event: ClientEvent) -> None:
-        """Print one event, at once."""
-        if self._as_json and isinstance(event, ServerMessage):
-            self._write(_encoder.encode(event) + b"\n")
-        elif isinstance(event, Lines):
-            self._write_lines(event)
-        remark = remark_on(event)
-        if remark and remark != self._last_remark:  # not the same failure every five seconds
-            print(f"logstream: {remark}", file=self._log, flush=True)
-        if remark or isinstance(event, Lines):
-            self._last_remark = remark
-
-    def _write_lines(self, event: Lines) -> None:
-        if not event.lines:
-            return
-        text = "\n".join(event.lines).encode("utf-8", "replace")
-        if self._within_line and not event.continued:  # the partial line ended without a newline
-            text = b"\n" + text
-        self._within_line = event.partial
-        self._write(text if event.partial else text + b"\n")
-
-    def _write(self, data: bytes) -> None:
-        self._out.write(data)
-        self._out.flush()
-
-
-def remark_on(event: ClientEvent) -> str:
-    """What a person who reads the lines should know, or nothing."""
-    remark = ""
-    match event:
-        case Disconnected():
-            remark = f"no connection: {event.reason}; trying again"
-        case Reconnected():
-            remark = f"connected again after {event.downtime_s:.1f} s"
-        case Hello(recovered=False) | Subscribed(recovered=False):
-            remark = f"{event.stream}: cannot go on where it was, lines may be missing: {event.reason or 'no reason'}"
-        case Gap():
-            size = "lines are" if event.lost_bytes is None else f"{event.lost_bytes} bytes are"
-            remark = f"{event.stream}: {size} missing here: {event.detail or event.reason}"
-        case Event():
-            remark = f"{event.stream}: {event.kind}" + (f": {event.detail}" if event.detail else "")
-        case ServerError():
-            remark = f"the server says: {event.reason} ({event.code})"
-        case _:
-            pass
-    return remark

@@ -1,12 +1,14 @@
-"""Every error that this package raises on purpose, by who is to blame for it.
+"""The errors that end something, by who is to blame for it.
 
     LogstreamError
     +-- SettingsError     who starts the program: bad flags or variables, all at once; exit status 2
     +-- CannotListen      the environment: the address is taken or not ours; exit status 1
+    +-- CannotFollow      the environment of `tail`: no server or file there that can be followed; exit status 1
     +-- BadQuery          a client: what it asked for in its query or message; a WebSocket close code
 
 An error carries data; its text is made in `__str__`. The shells translate once, at the edge: `cli` to an exit status,
-`ws` to a close code, `rest` to problem+json. Programming mistakes stay what Python raises and are not caught.
+`ws` to a close code, `rest` to problem+json. Errors that the module next door deals with stand where they are raised
+(BadCursor, NotALog, Unavailable). Programming mistakes stay what Python raises and are not caught.
 """
 
 from __future__ import annotations
@@ -84,6 +86,23 @@ class CannotListen(LogstreamError):
 
     def __str__(self) -> str:
         return f"cannot listen on {self.host} port {self.port}: {self.reason}"
+
+
+class CannotFollow(LogstreamError):
+    """What `tail` was given cannot be followed, and asking again would not help. `target`: a file, or a URL.
+
+    `code` is an HTTP status (below 1000), a WebSocket close code, or None where it did not come so far.
+    """
+
+    def __init__(self, target: str, code: int | None, reason: str) -> None:
+        super().__init__(target, code, reason)
+        self.target = target
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        kind = "" if self.code is None else f" (HTTP {self.code})" if self.code < 1000 else f" (close code {self.code})"
+        return f"cannot follow {self.target}: {self.reason}{kind}"
 
 
 class BadQuery(LogstreamError):

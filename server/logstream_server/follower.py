@@ -20,7 +20,7 @@ from .cursor import HEAD_BYTES, Generation, Mark, Position
 from .files import GONE_ERRNOS, MOUNT_ERRNOS, FileStat, LogFile, NotALog, Read, stat_path
 from .framing import MARKER_BYTES, Flag, LineFramer, Segment
 from .ring import EventKind, StreamEvent
-from .siblings import Neighbours, Sibling, find_content, holds, open_sibling, settled_siblings
+from .siblings import SETTLE_TRIES, Neighbours, Sibling, find_content, holds, open_sibling, settled_siblings
 from .stream import Stream, StreamState, StreamStatus
 from .watch import Watch
 
@@ -137,9 +137,7 @@ class Follower:
                 return 0.0
             self._retire_if_spent(reading, now)
         if self._current is None:
-            self._open(now)
-        if self._current is None:
-            return self._delay(now)
+            return self._open_next(now)
         if self._read_many(self._current, now):
             if self._current is not None:
                 self._publish_state()
@@ -191,7 +189,7 @@ class Follower:
             return False
         reading.grew_at = now
         is_first = framer.offset == 0 and reading is self._current and not reading.generation.head
-        if is_first and self._take_missed(now, reading.identity, read):
+        if is_first and self._take_missed(now, reading.identity):
             self._renew(reading)
             return True
         self._take(reading, read.data)
@@ -210,9 +208,9 @@ class Follower:
 
     def _read_many(self, reading: Reading, now: float) -> bool:
         """Read on for a whole step; True when a next step should follow at once."""
-        end = reading.framer.offset + STEP_BYTES
+        end, generation = reading.framer.offset + STEP_BYTES, reading.generation
         while self._read(reading, now):
-            if reading.framer.offset >= end or reading is not self._current:
+            if reading.framer.offset >= end or reading is not self._current or reading.generation is not generation:
                 return True
         return False
 
@@ -316,7 +314,7 @@ class Follower:
         self._take_missed(now, file.identity)
         old = reading.generation
         old.end = reading.framer.start
-        generation = self._new_generation(file, file.stat(), begin=offset, head=head)
+        generation = self._new_generation(file, begin=offset, head=head)
         self.stream.keep(generation, file)
         self.stream.forget(old)
         framer = LineFramer(self.options.max_line_bytes, offset, before)
@@ -413,34 +411,47 @@ class Follower:
         same_head = file.read(0, len(current.generation.head)).data == current.generation.head
         return read.stat.size >= framer.offset and read.intact and same_head
 
-    def _take_missed(self, now: float, newest: follow.Identity, unread: Read | None = None) -> bool:
+    def _take_missed(self, now: float, newest: follow.Identity) -> bool:
         """Files that came and went between two looks are read, too, before what is at the path now. True: there are
         some.
 
         They are the rotated names, older than `newest`, that were not there before and are no copies: neither of what
-        we read nor of what is `unread` in the current file.
+        we read nor of what is in the current file.
         """
-        siblings = self._older_siblings(newest)
-        roots, keep_open = self.stream.roots, self.watch.keeps_open
         readings = [*self._draining, *([self._current] if self._current else [])]
-        ours, listed = {r.identity for r in readings}, {s.stat.identity for s in siblings}
+        siblings, files = self._open_missed(newest, {r.identity for r in readings})
+        self._neighbours.learn(siblings, self.stream.roots)
+        listed = {s.stat.identity for s in siblings}
         nameless = [r for r in readings if r.framer.offset and r.identity not in listed]
-        new = [s for s in siblings if s.stat.identity not in ours and not self._neighbours.knows(s, roots)]
-        self._neighbours.learn(siblings, roots)
-        found = False
-        for sibling in reversed(new):
-            if self._current is not None and not sibling.stat.size:
-                continue  # a copy that is being made
-            file = open_sibling(sibling, roots, keep_open=keep_open)
-            if file is None:
-                continue
-            if any(holds(file, _mark_of(r)) for r in nameless) or (unread and _is_begun_copy(file, unread)):
+        missed = [f for f in files if not any(holds(f, _mark_of(r)) for r in nameless)]
+        if self._current is not None:
+            missed = [f for f in missed if not _is_begun_copy(f, self._current.file)]
+        for file in files:
+            if file in missed:
+                self._draining.append(self._new_reading(file, now, EventKind.ROTATED))
+                self._draining[-1].replaced_at = now
+            else:
                 file.release()
-                continue
-            self._draining.append(self._new_reading(file, now, EventKind.ROTATED))
-            self._draining[-1].replaced_at = now
-            found = True
-        return found
+        return bool(missed)
+
+    def _open_missed(self, newest: follow.Identity, ours: set[follow.Identity]) -> tuple[list[Sibling], list[LogFile]]:
+        """The rotated files that are known by now, and of them those that are new, oldest first."""
+        roots, keep_open = self.stream.roots, self.watch.keeps_open
+        siblings: list[Sibling] = []
+        new: list[Sibling] = []
+        for _ in range(SETTLE_TRIES):
+            siblings = self._older_siblings(newest)
+            new = [s for s in siblings if s.stat.identity not in ours and not self._neighbours.knows(s, roots)]
+            opened = {s.path: open_sibling(s, roots, keep_open=keep_open) for s in reversed(new)}
+            files = [file for file in opened.values() if file is not None]
+            if len(files) == len(new):
+                break
+            for file in files:
+                file.release()
+        else:  # names change all the time: what could not be opened is for the next look
+            siblings = [s for s in siblings if s not in new]
+            files = []
+        return siblings, files
 
     def _older_siblings(self, newest: follow.Identity) -> list[Sibling]:
         """The rotated files beside, without those that came after `newest`: they are for the next look."""
@@ -452,7 +463,7 @@ class Follower:
         """The current file, of which nothing was read, comes after files that began later: generations are in order."""
         old, file = reading.generation, reading.file
         old.end = 0
-        reading.generation = self._new_generation(file, file.stat(), begin=0, head=b"")
+        reading.generation = self._new_generation(file, begin=0, head=b"")
         if file.acquire():
             self.stream.keep(reading.generation, file)
         self.stream.forget(old)
@@ -460,13 +471,17 @@ class Follower:
 
     def _new_reading(self, file: LogFile, now: float, kind: EventKind) -> Reading:
         """A generation that is read from its first byte."""
-        stat = file.stat()
-        generation = self._new_generation(file, stat, begin=0, head=b"")
+        generation = self._new_generation(file, begin=0, head=b"")
         self.stream.keep(generation, file)
         self._event(kind, _SENTENCES[kind], generation)
         return Reading(generation, file, LineFramer(self.options.max_line_bytes), now)
 
     # -- beginning and ending a generation -----------------------------------------------------------------------------
+
+    def _open_next(self, now: float) -> float:
+        """Open what is at the path by now, if anything; the next step reads what came and went meanwhile before it."""
+        self._open(now)
+        return self._delay(now) if self._current is None else 0.0
 
     def _open(self, now: float, kind: EventKind = EventKind.APPEARED) -> None:
         self.watch.prepare(self.stream.path)
@@ -497,7 +512,7 @@ class Follower:
         if start:
             head = file.read(0, min(HEAD_BYTES, stat.size)).data
         before = file.read(max(0, start - MARKER_BYTES), min(start, MARKER_BYTES)).data if start else b""
-        generation = self._new_generation(file, stat, begin=0 if at_end else start, head=head)
+        generation = self._new_generation(file, begin=0 if at_end else start, head=head)
         self.stream.keep(generation, file)
         framer = LineFramer(self.options.max_line_bytes, start, before)
         reading = Reading(generation, file, framer, now, seen=None)
@@ -532,10 +547,10 @@ class Follower:
             end = start
         return 0 if low == 0 else size
 
-    def _new_generation(self, file: LogFile, stat: FileStat, *, begin: int, head: bytes) -> Generation:
-        inode = stat.identity.inode if file.keeps_open else None
+    def _new_generation(self, file: LogFile, *, begin: int, head: bytes) -> Generation:
+        inode = file.identity.inode if file.keeps_open else None
         generation = Generation(self.next_id(), inode, head[:HEAD_BYTES], begin)
-        self.stream.remember(generation, stat.identity.inode)
+        self.stream.remember(generation, file.identity.inode)
         return generation
 
     def _retire_if_spent(self, reading: Reading, now: float) -> None:
@@ -694,10 +709,15 @@ def _mark_of(reading: Reading) -> Mark:
     return Mark.of(Position(reading.generation, reading.framer.offset, reading.framer.tail))
 
 
-def _is_begun_copy(file: LogFile, unread: Read) -> bool:
-    """Whether the file has nothing but the beginning of what was read elsewhere: a copy, perhaps not complete yet."""
-    data = file.read(0, len(unread.data) + (unread.stat.size == len(unread.data))).data
-    return unread.data.startswith(data)
+def _is_begun_copy(file: LogFile, current: LogFile) -> bool:
+    """Whether the file has nothing but what the current one begins with: a copy, perhaps not complete yet."""
+    try:
+        size = file.stat().size
+        head, end = min(size, HEAD_BYTES), max(0, size - MARKER_BYTES)
+        parts = ((0, head), (end, size - end))
+        return all(file.read(at, count).data == current.read(at, count).data for at, count in parts)
+    except (OSError, NotALog):  # by name: it has another one by now
+        return False
 
 
 def _was_read(reading: Reading) -> bool:

@@ -133,7 +133,7 @@ class _Api:
         """All streams, in the order of the command line."""
         refuse_parameters(request.query_params.multi_items())
         service = self._service
-        return _json_answer({"streams": [service.describe(stream) for stream in service.monitor.streams.values()]})
+        return _json_answer({"streams": [stream.describe() for stream in service.monitor.streams.values()]})
 
     async def stream(self, request: Request) -> Response:
         """One stream, with the cursor at its head and its number of clients."""
@@ -141,7 +141,7 @@ class _Api:
         stream = self._service.find_stream(request.path_params["name"])
         cursor = messages.token(stream.name, stream.ring.head()[1])
         clients = sum(stream.name in connection.subscriptions for connection in self._service.hub.connections)
-        answer = {**self._service.describe(stream), "cursor": cursor, "clients": clients}
+        answer = {**stream.describe(), "cursor": cursor, "clients": clients}
         return _json_answer(answer, {CURSOR_HEADER: cursor})
 
     async def lines(self, request: Request) -> Response:

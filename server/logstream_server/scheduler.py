@@ -115,12 +115,12 @@ class Scheduler:
     def wake(self, job: Job) -> None:
         """Run `job` as soon as possible, again if it is running."""
         with self._lock:
-            task = self._tasks.get(job)
+            task, now = self._tasks.get(job), time.monotonic()
             if task is None:
                 return
             if task.running:
                 task.woken = True
-            elif task.due is None or task.due > (now := time.monotonic()):
+            elif task.due is None or task.due > now:
                 self._push(task, now)
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
@@ -199,4 +199,7 @@ class Scheduler:
                         task.told = True
                         stuck.append((task, now - task.started))
             for task, seconds in stuck:
-                task.job.stuck(seconds)
+                try:
+                    task.job.stuck(seconds)
+                except Exception:  # the watchdog's outermost frame: the other jobs need it
+                    log.exception("job could not be told that it hangs: %r", task.job)

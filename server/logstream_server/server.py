@@ -8,17 +8,17 @@ import ctypes
 import logging
 import resource
 import socket
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import uvicorn
 
 from .app import create_app, create_metrics_app
 from .errors import CannotListen
+from .journal import configure_log
 from .protocol import TakeoverProtocol
 from .service import Service
-from .settings import Settings
+from .settings import LogLevel, Settings
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def make_config(app: Any, settings: Settings) -> uvicorn.Config:
         lifespan="on",
         access_log=False,
         log_config=None,
-        log_level="warning",
+        log_level=_library_level(settings),
         backlog=BACKLOG,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
         server_header=False,
@@ -163,7 +163,7 @@ def make_side_server(service: Service, sock: socket.socket) -> SideServer:
         lifespan="off",
         access_log=False,
         log_config=None,
-        log_level="warning",
+        log_level=_library_level(service.settings),
         timeout_graceful_shutdown=1,
         server_header=False,
         proxy_headers=False,
@@ -171,11 +171,17 @@ def make_side_server(service: Service, sock: socket.socket) -> SideServer:
     return SideServer(config, sock)
 
 
-def run(settings: Settings) -> int:
-    """Serve until a signal; returns the exit status."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
-    )
+def _library_level(settings: Settings) -> str:
+    """What uvicorn may mention: never requests, which it would with their queries from `info` on."""
+    return "error" if settings.log_level is LogLevel.ERROR else "warning"
+
+
+def run(settings: Settings, remarks: Sequence[str] = ()) -> int:
+    """Serve until a signal; returns the exit status. `remarks`: on the settings, for the log."""
+    configure_log(settings.log_format, settings.log_level)
+    for remark in remarks:
+        log.warning("%s", remark)
+    service = Service.build(settings)
     raise_file_limit()
     keep_freed_memory()
     stall_s = settings.ping_interval_s + settings.ping_timeout_s + STALL_MARGIN_S
@@ -185,7 +191,6 @@ def run(settings: Settings) -> int:
         if settings.metrics_port is not None:
             side = sockets.enter_context(contextlib.closing(listen(settings.host, settings.metrics_port, stall_s)))
             log.info("health and metrics at %s", url_of(side, "/"))
-        service = Service.build(settings)
         config = make_config(create_app(settings, service), settings)
         server = Server(config, service, None if side is None else make_side_server(service, side))
         print(url_of(sock, settings.base_path + "/"), flush=True)

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from . import __version__, history, messages
-from .access import Tokens, read_tokens
 from .channel import Subscription
 from .connection import Connection
 from .cursor import Cursor, Positions
@@ -24,6 +23,7 @@ from .query import Wish, as_list, wish_of
 from .settings import Settings
 from .stream import Stream, StreamStatus
 from .tailer import LogMonitor
+from .tokens import Tokens, read_tokens
 from .view import Format, View
 
 MAX_SUBSCRIPTIONS = 64
@@ -99,19 +99,6 @@ class Service:
             raise BadQuery(CloseCode.NO_SUCH_STREAM, f"no stream {name[:60]!r}; there are: {known or 'none'}")
         return stream
 
-    def describe(self, stream: Stream) -> dict[str, Any]:
-        """A stream as REST and hello show it."""
-        state = stream.state
-        return {
-            "name": stream.name,
-            "state": state.status.value,
-            "detail": state.detail or None,
-            "size": state.size,
-            "mtime": None if state.mtime_ns is None else state.mtime_ns / 1e9,
-            "watch": state.watch or None,
-            "binary": state.binary,
-        }
-
     def limits(self) -> dict[str, Any]:
         """What a client's author wants to know."""
         return {"max_line_bytes": self.settings.max_line_bytes, "ping_interval_s": self.settings.ping_interval_s}
@@ -171,7 +158,7 @@ class Service:
         """The first words to a JSON client."""
         name = None if stream is None else stream.name
         cursor = None if stream is None else messages.token(stream.name, begun.positions)
-        streams = [self.describe(s) for s in list(self.monitor.streams.values())[:1000]]
+        streams = [s.describe() for s in list(self.monitor.streams.values())[:1000]]
         hello = messages.hello_message(
             f"logstream/{__version__}", streams, name, cursor, begun.recovered, begun.reason, self.limits()
         )

@@ -15,7 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv6Address, ip_address
+from typing import Final
 
+from .addresses import SCHEMES, display_url
 from .errors import Problem, SettingsError
 from .forms import (
     BASE_PATH,
@@ -186,7 +188,7 @@ class TailOptions:
     stream: str | None = option("--stream", text("NAME", "a stream's name"), None, "which of the server's streams")
     grep: str | None = option("--grep", text("RE", "a pattern"), None, "only lines that match (RE2 syntax)")
     exclude: str | None = option("--exclude", text("RE", "a pattern"), None, "no lines that match")
-    json: bool = switch("--json", "print the server's JSON messages, one a line")
+    json: bool = switch("--json", "print JSON messages as the server sends them, one a line")
     cursor: str | None = option("--cursor", text("CURSOR", "a cursor that a server gave"), None, "go on from there")
     from_start: bool = switch("--from-start", "begin with the file's first line")
     no_resume: bool = switch("--no-resume", "end when the connection does")
@@ -196,12 +198,36 @@ class TailOptions:
     def from_argv(cls, argv: Sequence[str]) -> TailOptions:
         """Read the arguments; SettingsError names all faults."""
         collected = collect(cls, {}, argv)
-        problems = list(collected.problems)
-        if "target" not in collected.values and not any(problem.name == "FILE|URL" for problem in problems):
-            problems.append(Problem("FILE|URL", None, "say what to follow"))
-        starts = [collected.sources[name] for name in ("lines", "cursor", "from_start") if name in collected.sources]
-        if len(starts) > 1:
-            problems.append(Problem(" and ".join(starts), None, "each say where to begin; keep one"))
+        options = cls(**collected.values)
+        problems = (*collected.problems, *_tail_conflicts(options, collected))
         if problems:
-            raise SettingsError(tuple(problems))
-        return cls(**collected.values)
+            raise SettingsError(problems)
+        return options
+
+    @property
+    def is_url(self) -> bool:
+        """Whether a server is to be followed, and not a file."""
+        return "://" in self.target
+
+    @property
+    def shown_target(self) -> str:
+        """The target without what may be secret."""
+        return display_url(self.target) if self.is_url else self.target
+
+
+def _tail_conflicts(options: TailOptions, given: Collected) -> Iterator[Problem]:
+    """As _conflicts, for `tail`."""
+    if not options.target and not any(problem.name == "FILE|URL" for problem in given.problems):
+        yield Problem("FILE|URL", None, "say what to follow")
+    if options.is_url and options.target.partition("://")[0] not in SCHEMES:
+        advice = f"must be a file, or a URL that begins with one of {', '.join(SCHEMES)}"
+        yield Problem("FILE|URL", options.shown_target, advice)
+    if options.target and not options.is_url:
+        for name in sorted(_FOR_SERVERS & given.sources.keys()):
+            yield Problem(given.sources[name], None, f"is for servers, and {options.target!r} is a file")
+    starts = [given.sources[name] for name in ("lines", "cursor", "from_start") if name in given.sources]
+    if len(starts) > 1:
+        yield Problem(" and ".join(starts), None, "each say where to begin; keep one")
+
+
+_FOR_SERVERS: Final = {"stream", "no_resume", "token_file"}

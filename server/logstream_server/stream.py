@@ -8,7 +8,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from .cursor import HEAD_BYTES, Generation
 from .files import LogFile
@@ -75,6 +75,19 @@ class Stream:
     _memory: deque[tuple[int, Generation]] = field(default_factory=lambda: deque(maxlen=MEMORY))
     _guests: deque[tuple[float, Generation]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def describe(self) -> dict[str, Any]:
+        """The stream as clients are told of it."""
+        state = self.state
+        return {
+            "name": self.name,
+            "state": state.status.value,
+            "detail": state.detail or None,
+            "size": state.size,
+            "mtime": None if state.mtime_ns is None else state.mtime_ns / 1e9,
+            "watch": state.watch or None,
+            "binary": state.binary,
+        }
 
     def keep(self, generation: Generation, file: LogFile) -> None:
         """`generation` is read from `file` from now on; the stream takes the reference over."""

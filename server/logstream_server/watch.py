@@ -79,5 +79,5 @@ class Watch:
         return None
 
     def _unwatch(self, handle: int) -> None:
-        if self._inotify is not None:
-            self._inotify.unwatch(handle, self._wake)
+        assert self._inotify is not None
+        self._inotify.unwatch(handle, self._wake)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
@@ -13,7 +12,6 @@ from logstream_server.access import (
     check,
     origin_allowed,
     presented_token,
-    read_tokens,
     token_allowed,
 )
 from logstream_server.settings import Settings
@@ -110,19 +108,6 @@ def test_a_foreign_page_is_told_which_option_lets_it_in() -> None:
 
 
 # -- tokens -----------------------------------------------------------------------------------------------------------
-
-
-def test_tokens_are_read_one_a_line(tmp_path: Path) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    first.write_bytes(b"# a comment\n\n  alpha  \r\nbeta#1\n   # another\n")
-    second.write_bytes(b"gamma")
-    assert read_tokens((str(first), str(second))) == (b"alpha", b"beta#1", b"gamma")
-    assert read_tokens(()) == ()
-
-
-def test_a_token_file_that_cannot_be_read_is_not_ignored(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        read_tokens((str(tmp_path / "missing"),))
 
 
 @pytest.mark.parametrize(

@@ -4,178 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import http
-import io
 import json
-import os
-import signal
 import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
 from websockets.frames import Close
-from websockets.http11 import Request, Response
+from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
-from logstream_server.client import (
+from logstream_server.client import LogStreamClient, Patience, Subscription
+from logstream_server.errors import CannotFollow, CloseCode
+from logstream_server.events import (
     Bye,
-    CannotFollow,
     ClientEvent,
     Disconnected,
     Event,
     Gap,
     Hello,
     Lines,
-    LogStreamClient,
-    Patience,
-    Printer,
     Reconnected,
     ServerError,
     Subscribed,
-    Subscription,
-    display_url,
-    parse_server_message,
-    remark_on,
-    run_tail,
-    socket_url,
 )
-from logstream_server.errors import CloseCode, SettingsError
-from logstream_server.settings import TailOptions
 
-QUICK = Patience(first_s=0.01, longest_s=0.05)
-"""Of a client whose server breaks on purpose."""
-
-Scene = Callable[[ServerConnection, "Script"], Awaitable[None]]
-"""What the server does with one connection; when it returns, the connection is cut without a word."""
-
-
-class Script:
-    """A server: the first connection plays the first scene, and so on; requests and messages are kept."""
-
-    def __init__(self, *scenes: Scene | http.HTTPStatus | Response) -> None:
-        self.scenes = list(scenes)
-        self.queries: list[dict[str, list[str]]] = []
-        self.headers: list[dict[str, str]] = []
-        self.paths: list[str] = []
-        self.received: list[dict[str, Any]] = []
-        self._news = asyncio.Event()
-
-    async def handle(self, connection: ServerConnection) -> None:
-        assert connection.request is not None
-        scene = self.scenes.pop(0)
-        assert callable(scene)
-        reader = asyncio.create_task(self._read(connection))
-        await scene(connection, self)
-        reader.cancel()
-        if connection.close_code is None:
-            connection.transport.abort()
-
-    async def heard(self, count: int) -> None:
-        """Wait until so many messages have come from the client, over all connections."""
-        while len(self.received) < count:
-            self._news.clear()
-            await self._news.wait()
-
-    async def _read(self, connection: ServerConnection) -> None:
-        async for message in connection:
-            self.received.append(json.loads(message))
-            self._news.set()
-
-    def answer(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Refuse with a status if that is the next scene."""
-        parts = urlsplit(request.path)
-        self.paths.append(parts.path)
-        self.queries.append(parse_qs(parts.query))
-        self.headers.append(dict(request.headers.raw_items()))
-        scene = self.scenes[0]
-        if callable(scene):
-            return None
-        self.scenes.pop(0)
-        return scene if isinstance(scene, Response) else connection.respond(scene, "no")
-
-
-@asynccontextmanager
-async def playing(script: Script, protocols: tuple[str, ...] = ("logstream.json.v1",)) -> AsyncIterator[str]:
-    """The script's server, on a free port; gives its address."""
-    subprotocols = [Subprotocol(name) for name in protocols] or None
-    server = await serve(
-        script.handle, "127.0.0.1", 0, subprotocols=subprotocols, process_request=script.answer, compression=None
-    )
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close(close_connections=True)
-        await server.wait_closed()
-
-
-def scene(*messages: dict[str, Any] | Close | str | bytes | float, stay: bool = False) -> Scene:
-    """Send messages, then cut the connection, or stay.
-
-    A float is seconds of rest, an int waits for so many messages of the client, a Close closes with its code.
-    """
-
-    async def play(connection: ServerConnection, script: Script) -> None:
-        for message in messages:
-            if isinstance(message, Close):
-                await connection.close(message.code, message.reason)
-            elif isinstance(message, int):
-                await script.heard(message)
-            elif isinstance(message, float):
-                await asyncio.sleep(message)
-            elif isinstance(message, dict):
-                await connection.send(json.dumps(message))
-            else:
-                await connection.send(message)
-        if stay:
-            await connection.wait_closed()
-
-    return play
-
-
-def hello(cursor: str | None = "c0", recovered: bool | None = None, **fields: Any) -> dict[str, Any]:
-    """The server's first message."""
-    rest = {"version": 1, "server": "logstream/0.1.0", "streams": [], "stream": "app.log", "limits": {}}
-    return {"type": "hello", "cursor": cursor, "recovered": recovered, "reason": None, **rest, **fields}
-
-
-def lines(cursor: str, *texts: str, **fields: Any) -> dict[str, Any]:
-    """A batch."""
-    return {"type": "lines", "stream": "app.log", "cursor": cursor, "offset": 0, "lines": list(texts), **fields}
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    """Run a test's coroutine; nothing here takes ten seconds unless it hangs."""
-
-    async def bounded() -> None:
-        async with asyncio.timeout(10):
-            await test
-
-    asyncio.run(bounded())
-
-
-async def take(client: LogStreamClient, count: int) -> list[ClientEvent]:
-    """The next events."""
-    return [await anext(client) for _ in range(count)]
-
-
-def texts(events: list[ClientEvent]) -> list[str]:
-    """All lines in the events."""
-    return [line for event in events if isinstance(event, Lines) for line in event.lines]
-
-
-async def until_lines(client: LogStreamClient, count: int) -> list[ClientEvent]:
-    """Events up to and with the batch that makes `count` lines."""
-    events: list[ClientEvent] = []
-    while len(texts(events)) < count:
-        events.append(await anext(client))
-    return events
-
+from .script import QUICK, Scene, Script, hello, lines, playing, run, scene, take, texts, until_lines
 
 # What the client asks for
 
@@ -227,36 +83,6 @@ def test_a_url_may_bring_its_own_query_and_headers_go_along() -> None:
         assert all("Sec-WebSocket-Extensions" not in each for each in script.headers)
 
     run(test())
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        pytest.param("http://h", "ws://h/ws", id="a bare host"),
-        pytest.param("http://h:8080/", "ws://h:8080/ws", id="a port"),
-        pytest.param("https://h/team/app/", "wss://h/team/app/ws", id="a base path, encrypted"),
-        pytest.param("https://h/team/app/ws", "wss://h/team/app/ws", id="the socket itself by http"),
-        pytest.param("ws://h/ws?tail=3", "ws://h/ws?tail=3", id="the socket itself"),
-        pytest.param("ws://h", "ws://h/ws", id="the socket's scheme without its path"),
-        pytest.param("http://[::1]:80/x#part", "ws://[::1]:80/x/ws", id="a literal address; a fragment goes"),
-    ],
-)
-def test_an_address_leads_to_its_socket(url: str, expected: str) -> None:
-    """However a person writes it."""
-    assert socket_url(url) == expected
-
-
-@pytest.mark.parametrize("url", ["ftp://h", "http://", "app.log", "http://[::1", "http://h:port/?token=s", "ws:///ws"])
-def test_what_is_no_address_is_refused(url: str) -> None:
-    """By name, without its query."""
-    with pytest.raises(CannotFollow, match="not an address") as caught:
-        LogStreamClient(url)
-    assert "token" not in str(caught.value)
-
-
-def test_an_address_is_shown_without_its_secrets() -> None:
-    """Queries and passwords hold tokens."""
-    assert display_url("https://user:secret@h:1/b?access_token=s#f") == "https://h:1/b"
 
 
 # What the client gives
@@ -559,8 +385,6 @@ def test_a_server_that_is_full_is_asked_again_when_it_says() -> None:
     async def test() -> None:
         body = json.dumps({"title": "Service Unavailable", "detail": "10000 clients already"}).encode()
         headers = {"Retry-After": "1", "Content-Length": str(len(body))}
-        from websockets.datastructures import Headers  # noqa: PLC0415
-
         full = Response(503, "Service Unavailable", Headers(headers), body)
         script = Script(full, scene(hello(), stay=True))
         async with playing(script) as url, LogStreamClient(url, patience=QUICK) as client:
@@ -658,203 +482,5 @@ def test_close_ends_an_iteration_that_waits() -> None:
                 assert not consumer.done()
                 await client.close()
                 assert isinstance((await consumer)[0], Hello)
-
-    run(test())
-
-
-def test_parse_server_message_knows_what_it_does_not_know() -> None:
-    """A new type is None, a known one that is broken is an error."""
-    assert parse_server_message('{"type":"new","x":1}') is None
-    assert parse_server_message(b'{"type":"bye"}') == Bye()
-    for broken in ("", "{}", '{"type":"lines"}', '{"type":5}', "[]", "{"):
-        with pytest.raises(ValueError, match=r"."):
-            parse_server_message(broken)
-
-
-# logstream tail
-
-
-def printed(*events: ClientEvent, as_json: bool = False) -> tuple[str, str]:
-    """Standard output and standard error for the events."""
-    out, log = io.BytesIO(), io.StringIO()
-    printer = Printer(out, log, as_json)
-    for event in events:
-        printer.show(event)
-    return out.getvalue().decode(), log.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("events", "expected"),
-    [
-        pytest.param([Lines("s", "c", 0, ["a", "", "ü"])], "a\n\nü\n", id="lines, empty ones too"),
-        pytest.param([Lines("s", "c", 0, [])], "", id="a batch without lines prints nothing"),
-        pytest.param([Lines("s", "c", 0, ["\x1b[1mé\t\x00"])], "\x1b[1mé\t\x00\n", id="control characters as they are"),
-        pytest.param(
-            [Lines("s", "c", 0, ["a", "b"], partial=True), Lines("s", "c", 0, ["c", "d"], continued=True)],
-            "a\nbc\nd\n",
-            id="a partial line is continued where it stands",
-        ),
-        pytest.param(
-            [Lines("s", "c", 0, ["a"], partial=True), Lines("s", "c", 0, []), Lines("s", "c", 0, ["b"])],
-            "a\nb\n",
-            id="a partial line that is not continued ends",
-        ),
-    ],
-)
-def test_lines_are_printed_as_they_are_in_the_file(events: list[ClientEvent], expected: str) -> None:
-    """And nothing is said about them."""
-    assert printed(*events) == (expected, "")
-
-
-def test_what_happens_is_said_on_standard_error() -> None:
-    """In sentences, and a failure that repeats is said once."""
-    out, log = printed(
-        Hello("s", "c"),
-        Disconnected("gone", 1006, 0.1),
-        Disconnected("gone", 1006, 0.2),
-        Disconnected("refused", None, 0.2),
-        Reconnected(2, 1.25),
-        Hello("s", "c", False, "the file was truncated"),
-        Gap("s", "lost", "the rotated file is gone", 12),
-        Gap("s", "slow"),
-        Event("s", "rotated"),
-        Event("s", "unreadable", "permission denied"),
-        ServerError(4004, "no stream x"),
-        Bye(),
-    )
-    assert out == ""
-    assert log.splitlines() == [
-        "logstream: no connection: gone; trying again",
-        "logstream: no connection: refused; trying again",
-        "logstream: connected again after 1.2 s",
-        "logstream: s: cannot go on where it was, lines may be missing: the file was truncated",
-        "logstream: s: 12 bytes are missing here: the rotated file is gone",
-        "logstream: s: lines are missing here: slow",
-        "logstream: s: rotated",
-        "logstream: s: unreadable: permission denied",
-        "logstream: the server says: no stream x (4004)",
-    ]
-
-
-def test_as_json_each_message_is_a_line() -> None:
-    """Those of the server, none of the client's own; enough to go on from with --cursor."""
-    out, log = printed(
-        Hello("s", "c0"), Lines("s", "c1", 5, ["a\nb"], partial=True), Disconnected("gone", None, 0.1), as_json=True
-    )
-    assert [json.loads(line) for line in out.splitlines()] == [
-        {"type": "hello", "stream": "s", "cursor": "c0"},
-        {"type": "lines", "stream": "s", "cursor": "c1", "offset": 5, "lines": ["a\nb"], "partial": True},
-    ]
-    assert log == "logstream: no connection: gone; trying again\n"
-
-
-def test_every_kind_of_event_has_its_remark_or_none() -> None:
-    """Lines are no news."""
-    assert remark_on(Lines("s", "c", 0, ["a"])) == ""
-    assert remark_on(Hello("s", "c", True)) == ""
-
-
-def tail(options: TailOptions) -> None:
-    """run_tail beside a server in the same loop: in a thread, since it brings a loop of its own."""
-    assert run_tail(options) == 0
-
-
-def test_tail_prints_goes_on_and_ends_with_the_refusal(
-    capsysbinary: pytest.CaptureFixture[bytes], tmp_path: Path
-) -> None:
-    """The main job of the command, over a broken connection."""
-    token = tmp_path / "token"
-    token.write_text("\nt0ken\nother\n")
-
-    async def test() -> None:
-        script = Script(
-            scene(hello(), lines("c1", "a", "ü")),
-            scene(hello(), lines("c2", "b"), Close(4004, "no stream app.log")),
-        )
-        async with playing(script) as url:
-            options = TailOptions(target=url, lines=3, stream="app.log", grep="g", exclude="e", token_file=str(token))
-            with pytest.raises(CannotFollow, match=rf"cannot follow {url}: no stream app.log \(close code 4004\)"):
-                await asyncio.to_thread(tail, options)
-        assert script.queries[0] == {"stream": ["app.log"], "tail": ["3"], "grep": ["g"], "exclude": ["e"]}
-        assert script.headers[0]["Authorization"] == "Bearer t0ken"
-
-    run(test())
-    captured = capsysbinary.readouterr()
-    assert captured.out == "a\nü\nb\n".encode()
-    assert b"no connection" in captured.err
-    assert b"connected again" in captured.err
-
-
-def test_tail_without_resume_ends_with_the_connection(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
-    """And says why."""
-
-    async def test() -> None:
-        script = Script(scene(hello(), lines("c1", "a"), Close(1001, "going")))
-        async with playing(script) as url:
-            with pytest.raises(CannotFollow, match=r"going \(close code 1001\)"):
-                await asyncio.to_thread(tail, TailOptions(target=url, no_resume=True))
-
-    run(test())
-    assert capsysbinary.readouterr().out == b"a\n"
-
-
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [
-        pytest.param(TailOptions(target="ftp://host/log"), "FILE|URL", id="a URL of another kind"),
-        pytest.param(TailOptions(target="http://h", token_file="/no/such/file"), "--token-file", id="no token file"),
-        pytest.param(TailOptions(target="http://h", token_file=os.devnull), "--token-file", id="an empty token file"),
-    ],
-)
-def test_tail_names_the_option_that_is_wrong(options: TailOptions, name: str) -> None:
-    """As a problem of the settings, which ends with status 2."""
-    with pytest.raises(SettingsError) as caught:
-        run_tail(options)
-    assert [problem.name for problem in caught.value.problems] == [name]
-
-
-async def tail_process(url: str, out: int) -> asyncio.subprocess.Process:
-    """The program itself, its standard output going to a descriptor."""
-    return await asyncio.create_subprocess_exec(
-        *[sys.executable, "-m", "logstream_server", "tail", url],
-        stdout=out,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-
-
-def test_tail_as_a_program_ends_quietly_at_ctrl_c() -> None:
-    """Status 130, as shells have it, nothing on standard error."""
-
-    async def test() -> None:
-        async with playing(Script(scene(hello(), lines("c1", "a"), stay=True))) as url:
-            process = await tail_process(url, subprocess.PIPE)
-            assert process.stdout is not None
-            assert await process.stdout.readline() == b"a\n"
-            process.send_signal(signal.SIGINT)
-            _, errors = await process.communicate()
-            assert (process.returncode, errors) == (130, b"")
-
-    run(test())
-
-
-def test_tail_as_a_program_ends_quietly_when_nobody_reads() -> None:
-    """As `logstream tail URL | head -1` does: status 141, nothing on standard error."""
-
-    async def test() -> None:
-        async def endless(connection: ServerConnection, _: Script) -> None:
-            await connection.send(json.dumps(hello()))
-            while True:
-                await connection.send(json.dumps(lines("c", *["x" * 1000] * 100)))
-                await asyncio.sleep(0.01)
-
-        reader, writer = os.pipe()
-        async with playing(Script(endless)) as url:
-            process = await tail_process(url, writer)
-            os.close(writer)
-            assert await asyncio.to_thread(os.read, reader, 1) == b"x"
-            os.close(reader)
-            _, errors = await process.communicate()
-            assert (process.returncode, errors) == (141, b"")
 
     run(test())

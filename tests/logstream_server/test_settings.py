@@ -188,8 +188,8 @@ def test_tail_needs_only_what_to_follow() -> None:
 
 def test_every_option_of_tail_reaches_its_field() -> None:
     flags = ["--stream=s", "--grep=g", "--exclude=e", "--json", "-n", "5", "--no-resume", "--token-file=t"]
-    expected = TailOptions("x", 5, "s", "g", "e", json=True, no_resume=True, token_file="t")
-    assert TailOptions.from_argv(["x", *flags]) == expected
+    expected = TailOptions("http://h", 5, "s", "g", "e", json=True, no_resume=True, token_file="t")
+    assert TailOptions.from_argv(["http://h", *flags]) == expected
     assert TailOptions.from_argv(["x", "--cursor=c"]) == TailOptions("x", cursor="c")
     assert TailOptions.from_argv(["x", "--from-start"]) == TailOptions("x", from_start=True)
 
@@ -202,6 +202,18 @@ def test_every_option_of_tail_reaches_its_field() -> None:
         pytest.param(["a", "b"], "argument 'b': is one too many", id="two things to follow"),
         pytest.param(
             ["a", "-n5", "--cursor=c"], "--lines and --cursor: each say where to begin; keep one", id="two starts"
+        ),
+        pytest.param(
+            ["ftp://u:secret@h/log?token=secret"],
+            "FILE|URL 'ftp://h/log': must be a file, or a URL that begins with one of http, https, ws, wss",
+            id="a URL of another kind",
+        ),
+        pytest.param(
+            ["a", "--no-resume", "--stream=s", "--token-file=t"],
+            "--no-resume: is for servers, and 'a' is a file\n"
+            "--stream: is for servers, and 'a' is a file\n"
+            "--token-file: is for servers, and 'a' is a file",
+            id="options for servers, with a file",
         ),
     ],
 )

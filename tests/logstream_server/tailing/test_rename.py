@@ -339,7 +339,7 @@ def test_d16_many_rotations_cost_no_second_reading(serve: Serve, site: Site) -> 
     rotations = 200 if site.is_remote else 1000
     expected = bytearray(client.data)
     for number in range(rotations):
-        data = as_bytes(numbered(f"file {number} line", 50, width=200))
+        data = as_bytes(numbered(f"file {number} line", 50, width=2000))
         with Writer(log) as writer:
             writer.write_bytes(data)
         expected += data
