@@ -250,7 +250,7 @@ def test_tail_of_a_file_begins_where_it_is_told(
 ) -> None:
     tail = tail_of(*options, log)
     tail.prints(*first)
-    eventually(lambda: Path(f"/proc/{tail.process.pid}/fd").exists() and holds_open(tail, log))
+    eventually(lambda: holds_open(tail, log))
     append(log, "new 1", "old 12")
     if "--grep" not in options:
         tail.prints(*first, "new 1", "old 12")
@@ -329,7 +329,7 @@ def test_tail_as_json_tells_where_to_go_on(tail_of: Callable[..., Tail], log: Pa
     eventually(lambda: len(first.lines) == 2)
     begun, batch = map(json.loads, first.lines)
     assert (begun["type"], begun["stream"], begun["streams"][0]["state"]) == ("hello", "app.log", "following")
-    assert (batch["type"], batch["lines"], batch["offset"]) == ("lines", ["old 12"], 74)
+    assert (batch["type"], batch["lines"], batch["offset"]) == ("lines", ["old 12"], 68)
     first.interrupt()
     append(log, "missed 1")
     rotate(log)
@@ -344,13 +344,11 @@ def test_tail_as_json_tells_where_to_go_on(tail_of: Callable[..., Tail], log: Pa
 
 def test_tail_that_falls_behind_reads_the_file(log: Path) -> None:
     """Whoever reads the pipe does not, for more lines than memory holds; then all come, those of the old file, too."""
-    words, environment = command(("tail", "-n", "0", log))
+    words, environment = command(("tail", "-n", "1", log))
     written = numbered("line", 60_000, width=200)
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
-        append(log, "first")
-        while process.stdout.readline() != b"first\n":
-            pass
+        assert process.stdout.readline() == b"old 12\n"
         append(log, *written[:40_000])
         rotate(log)
         append(log, *written[40_000:])

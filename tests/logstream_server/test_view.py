@@ -228,6 +228,7 @@ def test_each_json_message_carries_the_cursor_behind_it(entries: list[Entry]) ->
             and following.generation is entry.generation
         )
         silent = not entry.data if entry.event is None else entry.event.kind is EventKind.RETIRED
+        silent = silent or (entry.start == 0 and entry.data == BOM)  # a byte order mark and nothing else yet
         if not joined and not silent:
             wanted.append(cursor_at("a.log", positions))
     messages = [json.loads(message.payload) for message in parse_server_frames(encoded.frames)]
