@@ -7,10 +7,10 @@ ARGS ?=
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format clean environment
+.PHONY: help serve test test-tailing check format clean environment
 
 help:  ## list the commands
-	@sed -n 's/^\([a-z]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 # Quoted twice in `make serve FILE='/var/log/*.log'`: set -f leaves the glob for the server, which sees new files too.
 serve:  ## follow FILE and serve it: make serve FILE=/var/log/dpkg.log [PORT=9000] [ARGS='--tail 100 ...']
@@ -21,6 +21,10 @@ serve:  ## follow FILE and serve it: make serve FILE=/var/log/dpkg.log [PORT=900
 test: environment  ## run the tests: make test [ARGS='-k cursor']
 	@tests/system-packages.sh
 	$(BIN)/python -m pytest $(ARGS)
+
+test-tailing: environment  ## run the whole suite of what happens to log files, a quarter of an hour
+	@tests/system-packages.sh
+	LOGSTREAM_TEST_TAILING=all $(BIN)/python -m pytest tests/logstream_server/tailing $(ARGS)
 
 check: environment  ## look for mistakes without running anything: ruff, mypy, import contracts
 	$(BIN)/ruff check .

@@ -17,8 +17,8 @@ from .frames import FrameParser, Opcode, ProtocolError, encode_close, encode_fra
 
 MAX_MESSAGE_BYTES: Final = 64 << 10
 """The longest message a client may send: a filter with all its patterns has less."""
-MAX_MESSAGES_PER_CHECK: Final = 1000
-"""Frames a client may send between two looks of the clock (half a second): answering pings must not be a full-time
+MAX_MESSAGES_PER_TICK: Final = 1000
+"""Frames a client may send between two ticks of the clock (half a second): answering pings must not be a full-time
 job."""
 CLOSE_WAIT_S: Final = 5.0
 """How long a peer may take to answer our close frame."""
@@ -47,6 +47,7 @@ class Connection(asyncio.Protocol):
         "_alive_at",
         "_buffered",
         "_closing_at",
+        "_counted_at",
         "_fd",
         "_messages",
         "_on_lost",
@@ -69,7 +70,7 @@ class Connection(asyncio.Protocol):
         self._fd = -1
         self._parser: FrameParser | None = None
         self._messages = 0
-        self._alive_at = self._pinged_at = owner.now
+        self._alive_at = self._pinged_at = self._counted_at = owner.now
         self._closing_at: float | None = None
         self._buffered = 0
         self._pong: bytes | None = None
@@ -97,7 +98,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Frames of the peer; see asyncio.Protocol."""
-        self._alive_at = self._owner.now
+        now = self._owner.now
+        self._alive_at = now
+        if self._counted_at != now:  # the clock looks at few connections, but this is its tick
+            self._counted_at, self._messages = now, 0
         parser = self._parser
         if parser is None:
             parser = FrameParser(MAX_MESSAGE_BYTES)
@@ -109,7 +113,7 @@ class Connection(asyncio.Protocol):
             self.finish(error.close_code, error.reason)
             return
         self._parser = None if parser.is_idle else parser
-        if self._messages > MAX_MESSAGES_PER_CHECK:
+        if self._messages > MAX_MESSAGES_PER_TICK:
             self.finish(1008, "too many messages")
 
     def pause_writing(self) -> None:
@@ -184,7 +188,6 @@ class Connection(asyncio.Protocol):
 
     def check(self, now: float, ping_interval_s: float, ping_timeout_s: float) -> bool:
         """The clock's look at this connection; True when it was aborted because the peer is dead or stuck."""
-        self._messages = 0
         if self._closing_at is not None:
             self.next_check = now + 1.0
             if now - self._closing_at > CLOSE_WAIT_S:

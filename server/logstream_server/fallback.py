@@ -51,7 +51,6 @@ class AsgiConnection(Connection):
 
     def check(self, now: float, ping_interval_s: float, ping_timeout_s: float) -> bool:
         """The server below pings; only a send that does not end is ours to end."""
-        self._messages = 0
         self.next_check = now + ping_interval_s
         if self.blocked and now - self._stuck_since > ping_interval_s + ping_timeout_s:
             self.abort()

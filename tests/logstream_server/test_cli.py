@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -92,6 +93,26 @@ def test_bad_settings_are_all_listed_and_nothing_starts() -> None:
 def test_a_misspelt_variable_is_remarked_on() -> None:
     done = run("serve", LOGSTREAM_POLL_INTERVALL="1")
     assert "logstream: LOGSTREAM_POLL_INTERVALL is not read; did you mean LOGSTREAM_POLL_INTERVAL?\n" in done.stderr
+
+
+def test_a_remark_on_a_server_that_starts_is_a_line_of_its_log(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "logstream_server", "serve", "--port=0", str(tmp_path / "app.log")]
+    environ = CLEAN | {"LOGSTREAM_LOG_FORMAT": "json", "LOGSTREAM_ROOTS": "/"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("http://")
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert json.loads(err.splitlines()[0])["message"] == "LOGSTREAM_ROOTS is not read; did you mean LOGSTREAM_ROOT?"
+
+
+def test_a_token_file_that_is_of_no_use_is_named_and_nothing_starts(tmp_path: Path) -> None:
+    done = run("serve", "--port=0", f"--token-file={tmp_path}/no", "--token-file=/dev/null", str(tmp_path / "a.log"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.split("\n")[:2] == [
+        f"--token-file '{tmp_path}/no': cannot be read: No such file or directory",
+        "--token-file '/dev/null': holds no token",
+    ]
 
 
 def test_tail_has_the_same_manners() -> None:

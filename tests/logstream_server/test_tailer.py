@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,8 @@ import pytest
 from inotify_simple import INotify
 
 from logstream_server.discovery import parse_source
-from logstream_server.files import file_system
+from logstream_server.files import LOCAL_FILE_SYSTEMS, file_system, stat_path
+from logstream_server.follow import Identity
 from logstream_server.follower import FollowOptions
 from logstream_server.ring import Ring
 from logstream_server.stream import Stream, StreamStatus
@@ -55,14 +59,13 @@ class Monitors:
     def __init__(self) -> None:
         self._made: list[LogMonitor] = []
 
-    def __call__(self, *paths: str | Path, start: bool = True, **options: Any) -> LogMonitor:
+    def __call__(self, *paths: str | Path, **options: Any) -> LogMonitor:
         """A monitor of these paths; `name=PATH` names one."""
         named = [str(path).rpartition("=") for path in paths]
         sources = [parse_source(path, name=name or None) for name, _, path in named]
         monitor = LogMonitor(sources, OPTIONS, **options)
-        if start:
-            monitor.start()
-            self._made.append(monitor)
+        monitor.start()
+        self._made.append(monitor)
         return monitor
 
     def stop(self) -> None:
@@ -83,6 +86,20 @@ def log(tmp_path: Path) -> Path:
     path = tmp_path / "a.log"
     path.write_bytes(b"old\n")
     return path
+
+
+@pytest.fixture
+def local_log(tmp_path: Path) -> Iterator[Path]:
+    """A log on a file system whose inode numbers prove something."""
+    with contextlib.ExitStack() as stack:
+        folder = tmp_path
+        if file_system(str(folder)) not in LOCAL_FILE_SYSTEMS:
+            if file_system("/dev/shm") not in LOCAL_FILE_SYSTEMS:
+                pytest.skip("there is no local file system here")
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
+        path = folder / "a.log"
+        path.write_bytes(b"old\n")
+        yield path
 
 
 def append(path: Path, text: str) -> None:
@@ -116,7 +133,7 @@ def test_observers_are_told_of_new_lines(monitors: Monitors, log: Path, watch: s
     append(log, "one\ntwo\n")
     assert told.wait_for(lambda: lines(stream) == [b"one", b"two"])
     assert set(told.streams) == {"a.log"}
-    local = file_system(str(log)) in ("ext4", "tmpfs", "xfs", "btrfs")
+    local = file_system(str(log)) in LOCAL_FILE_SYSTEMS
     wanted = {"auto": "notify" if local else "poll", "notify": "notify", "poll": "poll"}
     eventually(lambda: stream.state.watch == wanted[watch])
 
@@ -195,22 +212,23 @@ def test_two_files_of_one_name_are_two_streams(monitors: Monitors, log: Path, tm
 # -- folders and globs ------------------------------------------------------------------------------------------------
 
 
-def test_a_new_file_of_a_glob_is_a_new_stream_and_news(monitors: Monitors, log: Path, tmp_path: Path) -> None:
-    monitor = monitors(tmp_path / "*.log")
+def test_a_new_file_of_a_glob_is_a_new_stream_and_news(monitors: Monitors, log: Path) -> None:
+    monitor = monitors(log.parent / "*.log")
     told = told_of(monitor)
-    (tmp_path / "b.log").write_text("first\n")
+    log.with_name("b.log").write_text("first\n")
     assert told.wait_for(lambda: told.lists)
     assert list(monitor.streams) == ["a.log", "b.log"]
     assert told.wait_for(lambda: lines(monitor.streams["b.log"]) == [b"first"])
 
 
-def test_what_is_to_be_ignored_is_no_stream(monitors: Monitors, log: Path, tmp_path: Path) -> None:
-    (tmp_path / "b.bak").touch()
-    assert list(monitors(tmp_path, ignore=("*.bak",)).streams) == ["a.log"]
+def test_what_is_to_be_ignored_is_no_stream(monitors: Monitors, log: Path) -> None:
+    log.with_name("b.bak").touch()
+    assert list(monitors(log.parent, ignore=("*.bak",)).streams) == ["a.log"]
 
 
-def test_a_file_that_is_renamed_within_a_folder_is_not_told_twice(monitors: Monitors, log: Path) -> None:
+def test_a_file_that_is_renamed_within_a_folder_is_not_told_twice(monitors: Monitors, local_log: Path) -> None:
     """Its new name is a new stream, which begins where the old one had got to."""
+    log = local_log
     monitor = monitors(log.parent)
     told = told_of(monitor)
     append(log, "one\n")
@@ -221,6 +239,18 @@ def test_a_file_that_is_renamed_within_a_folder_is_not_told_twice(monitors: Moni
     assert told.wait_for(lambda: stream.state.status is StreamStatus.FOLLOWING)
     append(log.with_name("b.log"), "two\n")
     assert told.wait_for(lambda: lines(stream) == [b"two"])
+
+
+def test_another_stream_has_read_an_inode_so_far(monitors: Monitors, local_log: Path) -> None:
+    """Where it is shorter than that it was emptied since, and is read anew."""
+    log = local_log
+    monitor = monitors(log, log.with_name("b.log"))
+    asking, stat = monitor.streams["b.log"], stat_path(str(log))
+    assert stat is not None
+    assert monitor._known_offset(asking, stat) == 4
+    assert monitor._known_offset(asking, replace(stat, size=3)) == 0
+    assert monitor._known_offset(asking, replace(stat, identity=Identity(0, 0))) == 0
+    assert monitor._known_offset(monitor.streams["a.log"], stat) == 0
 
 
 def test_a_copy_in_a_folder_is_told_from_its_start(monitors: Monitors, log: Path) -> None:
@@ -273,9 +303,8 @@ def test_observers_come_and_go_from_any_thread(monitors: Monitors, log: Path) ->
     def come_and_go() -> None:
         try:
             while not done.is_set():
-                told = Told()
-                monitor.subscribe(told)
-                assert told.wait_for(lambda: told.streams)
+                told = told_of(monitor)
+                assert told.wait_for(lambda told=told: told.streams)
                 monitor.unsubscribe(told)
         except BaseException as error:  # noqa: BLE001 - told by the test's own thread
             failures.append(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,8 +13,16 @@ from .harness import Server, Site, mounted, start_server, why_no_mount
 
 Serve = Callable[..., Server]
 
+COMPLETE = os.environ.get("LOGSTREAM_TEST_TAILING") == "all"
+"""`make test-tailing`: the whole suite, a quarter of an hour; by default the part that takes a minute."""
 
-@pytest.fixture(params=["notify", "poll", "remote"])
+if not COMPLETE:
+    collect_ignore = [
+        f"test_{name}.py" for name in ("clients", "lines", "missing", "rename", "restart", "symlinks", "truncate")
+    ]
+
+
+@pytest.fixture(params=["notify", "poll", "remote"] if COMPLETE else ["notify", "poll"])
 def mode(request: pytest.FixtureRequest) -> str:
     """How the server looks at the files.
 

@@ -56,9 +56,9 @@ def test_d1_a_json_client_is_told_of_the_rotation(serve: Serve, site: Site, via:
     client.expect(numbered("before", 3))
     rotate(log)
     append(log, "new 1")
-    client.wait_event("rotated" if "deleted" not in client.events else "appeared")
     client.expect([*numbered("before", 3), "new 1"])
-    assert "gap" not in client.events
+    # It depends on the moment whether the server sees the name without a file.
+    assert client.events in (["rotated"], ["deleted", "appeared"])
 
 
 def test_d2_two_rotations_in_a_row_with_all_writers_alive(serve: Serve, site: Site) -> None:
@@ -352,4 +352,5 @@ def test_d16_many_rotations_cost_no_second_reading(serve: Serve, site: Site) -> 
     append(log, "the end")
     expected += b"the end\n"
     client.expect_bytes(expected)
-    assert server.read_bytes - before <= len(expected) * 1.1 + (1 << 20)
+    other = rotations * (16 << 10)  # each rotation is a look at the table of mounts, and at the first bytes of files
+    assert server.read_bytes - before <= len(expected) * 1.1 + other

@@ -179,9 +179,11 @@ class Client:
     def expect_bytes(self, written: bytes | bytearray, timeout_s: float = DEADLINE_S) -> None:
         """Wait for the very bytes that were written, in a raw client."""
         self.wait(lambda: len(self.data) >= len(written), f"{len(written)} bytes", timeout_s)
+        if self.data == written:
+            return
         at = next((i for i, (a, b) in enumerate(zip(self.data, written, strict=False)) if a != b), len(written))
         shown = f"{bytes(self.data[at : at + 40])!r} where {bytes(written[at : at + 40])!r} was written"
-        assert self.data == written, f"at byte {at} of {len(written)}: {shown}"
+        raise AssertionError(f"at byte {at} of {len(written)}: {shown}")
 
     def expect(self, *written: Sequence[str], timeout_s: float = DEADLINE_S, quiet_s: float = 0.0) -> None:
         """Wait for all of `written`, and check: each line exactly once, each sequence in order, nothing else.
