@@ -14,15 +14,12 @@ PACKAGES = {"logstream_server": ROOT / "server", "logstream_operator": ROOT / "o
 
 TESTED_ELSEWHERE: dict[str, str] = {
     "logstream_server.__main__": "a call of cli.main; every test in test_cli.py comes in through it",
-    "logstream_server.fallback": "not yet: it is plain ASGI, for servers other than ours",
     "logstream_server.history": "by the model test in test_follower.py and by test_retrieve.py",
     "logstream_server.hub": "by test_fuzz.py and tailing/ against the real server",
     "logstream_server.localfile": "by test_tail.py",
-    "logstream_server.protocol": "by test_fuzz.py and tailing/: every socket there goes through it",
     "logstream_server.reader": "by test_tail.py and the model test in test_follower.py",
     "logstream_server.service": "by test_rest.py and tailing/ against the real server",
     "logstream_server.siblings": "by the model test in test_follower.py",
-    "logstream_server.ws": "by test_fuzz.py and tailing/ against the real server",
 }
 """Modules without a test file of their own, each with where it is tested and why there."""
 

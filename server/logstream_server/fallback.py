@@ -67,12 +67,14 @@ class AsgiConnection(Connection):
         try:
             await asyncio.wait(tasks[:3], return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self.is_gone = True
+            self._owner.connection_gone(self)  # first: what follows may be cancelled
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            if not self.is_gone:
-                self.is_gone = True
-                self._owner.connection_gone(self)
+            await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.result()  # a defect of ours is the server's to log
 
     async def _receive(self) -> None:
         while True:

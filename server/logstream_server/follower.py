@@ -423,9 +423,12 @@ class Follower:
         self._neighbours.learn(siblings, self.stream.roots)
         listed = {s.stat.identity for s in siblings}
         nameless = [r for r in readings if r.framer.offset and r.identity not in listed]
-        missed = [f for f in files if not any(holds(f, _mark_of(r)) for r in nameless)]
-        if self._current is not None:
-            missed = [f for f in missed if not _is_begun_copy(f, self._current.file)]
+        missed = [
+            file
+            for file in files
+            if not any(holds(file, _mark_of(r)) for r in nameless)
+            and not any(_is_begun_copy(file, r, 0 if r is self._current else follow.RESAVE_BYTES) for r in readings)
+        ]
         for file in files:
             if file in missed:
                 self._draining.append(self._new_reading(file, now, EventKind.ROTATED))
@@ -515,7 +518,7 @@ class Follower:
         generation = self._new_generation(file, begin=0 if at_end else start, head=head)
         self.stream.keep(generation, file)
         framer = LineFramer(self.options.max_line_bytes, start, before)
-        reading = Reading(generation, file, framer, now, seen=None)
+        reading = Reading(generation, file, framer, now, seen=stat if at_end else None)
         self._current, first, self._first = reading, self._first, False
         trouble, self._trouble = self._trouble, None
         if first:
@@ -525,9 +528,11 @@ class Follower:
         self.stream.state = replace(self.stream.state, status=StreamStatus.FOLLOWING, detail="")
         event = None if first and at_end and not trouble else StreamEvent(kind, _SENTENCES[kind])
         self.stream.ring.append(generation, start, start, marker=framer.marker, event=event)
-        if at_end and start < stat.size and self._is_old(stat):
-            framer.feed(file.read(start, stat.size - start).data)
-            self._append(reading, framer.flush_partial())
+        if at_end and start < stat.size:  # an unfinished line: read at once, for its bytes say which file this is
+            self._append(reading, framer.feed(file.read(start, stat.size - start).data))
+            reading.flushed = self._is_old(stat)
+            if reading.flushed:
+                self._append(reading, framer.flush_partial())
         for older in self._draining:
             older.replaced_at = now if older.replaced_at is None else older.replaced_at
 
@@ -709,15 +714,23 @@ def _mark_of(reading: Reading) -> Mark:
     return Mark.of(Position(reading.generation, reading.framer.offset, reading.framer.tail))
 
 
-def _is_begun_copy(file: LogFile, current: LogFile) -> bool:
-    """Whether the file has nothing but what the current one begins with: a copy, perhaps not complete yet."""
+def _is_begun_copy(file: LogFile, reading: Reading, least_bytes: int) -> bool:
+    """Whether the file has nothing but what another one begins with, and at least so much: a copy, perhaps not complete
+    yet. By name either may be another file by now: then nothing is proven."""
     try:
         size = file.stat().size
         head, end = min(size, HEAD_BYTES), max(0, size - MARKER_BYTES)
-        parts = ((0, head), (end, size - end))
-        return all(file.read(at, count).data == current.read(at, count).data for at, count in parts)
-    except (OSError, NotALog):  # by name: it has another one by now
+        if size < least_bytes:
+            return False
+        for at, count in ((0, head), (end, size - end)):
+            copy, original = file.read(at, count), reading.file.read(at, count)
+            if copy.stat.identity != file.identity or original.stat.identity != reading.identity:
+                return False
+            if copy.data != original.data:
+                return False
+    except (OSError, NotALog):
         return False
+    return True
 
 
 def _was_read(reading: Reading) -> bool:

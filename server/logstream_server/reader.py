@@ -64,7 +64,7 @@ class Reader:
                 base = self._ring.base()
                 self.positions, leg = plan(self.positions, base)
                 if leg is not None:
-                    return self._from_file(leg)
+                    return self._from_file(leg, base)
                 self._seq = self._first_needed(base)
             entries = self._ring.since(self._seq, self._chunk_bytes)
             if entries is None:  # let go of meanwhile: the file has it
@@ -83,12 +83,14 @@ class Reader:
         seq = first_needed(self._ring.newest_first(head_seq), self.positions, head_seq, head)
         return max(min(seq, self._news), base.seq)
 
-    def _from_file(self, leg: Leg) -> Chunk:
+    def _from_file(self, leg: Leg, base: Base) -> Chunk:
         try:
             entries = read_leg(self._stream, leg, self._chunk_bytes, self._max_line_bytes)
         except Lost as lost:
-            behind = Position(leg.position.generation, leg.until)
-            return self._given(moved(self.positions, behind), [], lost)
+            after = Position(leg.position.generation, leg.until)
+            # The ring's own position, where it begins here, has the bytes that prove a cursor.
+            known = (p for p in base.positions if p.generation is after.generation and p.offset == after.offset)
+            return self._given(moved(self.positions, next(known, after)), [], lost)
         return self._given(walk(entries, moved(self.positions, leg.position)), entries)
 
     def _given(self, end: Positions, entries: list[Entry], lost: Lost | None = None) -> Chunk:

@@ -55,6 +55,8 @@ class Service:
     is_started: bool = False
     is_draining: bool = False
     handshakes: int = 0
+    arriving: int = 0
+    """Those among them that the hub does not look after yet."""
     resumes: dict[str, int] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _pending: dict[Connection, int] = field(default_factory=dict)

@@ -6,6 +6,8 @@ comes after it, as a close code and a reason that a person can read.
 
 from __future__ import annotations
 
+import logging
+
 from starlette.responses import PlainTextResponse, Response
 from starlette.websockets import WebSocket
 
@@ -20,6 +22,8 @@ from .service import Service
 from .stream import Stream, StreamStatus
 from .view import Format, View
 
+log = logging.getLogger(__name__)
+
 
 async def socket_endpoint(websocket: WebSocket) -> None:
     """One WebSocket request."""
@@ -28,11 +32,38 @@ async def socket_endpoint(websocket: WebSocket) -> None:
     if refusal is not None:
         await websocket.send_denial_response(refusal)
         return
-    service.handshakes += 1
+    handshake = _Handshake(service)
     try:
-        await _serve(service, websocket)
+        await _serve(service, websocket, handshake)
     finally:
-        service.handshakes -= 1
+        handshake.end()
+
+
+class _Handshake:
+    """A request on its way: one of those that are being opened, and one client, from the beginning, and only once."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._is_open = self._is_client = False
+        service.handshakes += 1
+        service.arriving += 1
+
+    def join(self, connection: Connection) -> None:
+        """The hub looks after it, and counts it, from now on."""
+        self._arrived()
+        self._service.hub.add(connection)
+
+    def end(self) -> None:
+        """It gets its lines, or it was not to be."""
+        self._arrived()
+        if not self._is_open:
+            self._is_open = True
+            self._service.handshakes -= 1
+
+    def _arrived(self) -> None:
+        if not self._is_client:
+            self._is_client = True
+            self._service.arriving -= 1
 
 
 def _refusal(service: Service, websocket: WebSocket) -> Response | None:
@@ -42,7 +73,7 @@ def _refusal(service: Service, websocket: WebSocket) -> Response | None:
         return denied
     if service.is_draining:
         return _busy(503, "the server is shutting down", 1)
-    if len(service.hub.connections) + service.handshakes >= service.settings.max_clients:
+    if len(service.hub.connections) + service.arriving >= service.settings.max_clients:
         return _busy(503, f"the server has its {service.settings.max_clients} clients", 5)
     if service.handshakes >= service.settings.max_handshakes:
         return _busy(429, "too many clients are connecting at once", 1)
@@ -53,7 +84,7 @@ def _busy(status: int, reason: str, retry_s: int) -> Response:
     return PlainTextResponse(reason + "\n", status, {"Retry-After": str(retry_s)})
 
 
-async def _serve(service: Service, websocket: WebSocket) -> None:
+async def _serve(service: Service, websocket: WebSocket, handshake: _Handshake) -> None:
     try:
         query = parse_socket_query(websocket.query_params.multi_items(), websocket.scope["subprotocols"])
         stream = _stream(service, query)
@@ -65,18 +96,14 @@ async def _serve(service: Service, websocket: WebSocket) -> None:
     await websocket.accept(query.subprotocol)
     take_over: TakeOver | None = websocket.scope.get("extensions", {}).get(EXTENSION)
     if take_over is None:
-        await _serve_plainly(service, websocket, query, stream)
+        plain = AsgiConnection(service.hub, query.format, websocket)
+        handshake.join(plain)
+        await plain.run(_begin(service, plain, query, stream, handshake))
         return
     connection = Connection(service.hub, query.format)
-    service.hub.add(connection)
+    handshake.join(connection)
     take_over(connection)
-    await _begin(service, connection, query, stream)
-
-
-async def _serve_plainly(service: Service, websocket: WebSocket, query: SocketQuery, stream: Stream | None) -> None:
-    connection = AsgiConnection(service.hub, query.format, websocket)
-    service.hub.add(connection)
-    await connection.run(_begin(service, connection, query, stream))
+    await _begin(service, connection, query, stream, handshake)
 
 
 def _stream(service: Service, query: SocketQuery) -> Stream | None:
@@ -90,7 +117,19 @@ def _stream(service: Service, query: SocketQuery) -> Stream | None:
     return stream
 
 
-async def _begin(service: Service, connection: Connection, query: SocketQuery, stream: Stream | None) -> None:
+async def _begin(
+    service: Service, connection: Connection, query: SocketQuery, stream: Stream | None, handshake: _Handshake
+) -> None:
+    try:
+        await _open(service, connection, query, stream)
+    except Exception:  # the opening's outermost frame: a client that gets no line must not wait for ever
+        log.exception("a client could not be served")
+        connection.finish(1011, "an error inside the server")
+    finally:
+        handshake.end()
+
+
+async def _open(service: Service, connection: Connection, query: SocketQuery, stream: Stream | None) -> None:
     if stream is None:
         service.greet(connection, None, Resumed(()))
         return

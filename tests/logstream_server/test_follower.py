@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from logstream_server import history
-from logstream_server.catchup import moved, plan, undelivered, walk
-from logstream_server.cursor import Generation, Position, Positions, cursor_at, encode_cursor, parse_cursor
+from logstream_server.cursor import Generation, Positions, cursor_at, encode_cursor, parse_cursor
 from logstream_server.follower import Follower, FollowOptions
 from logstream_server.framing import Flag
 from logstream_server.history import Lost
+from logstream_server.reader import Reader
 from logstream_server.ring import Entry, EventKind, Ring
 from logstream_server.stream import Stream
 from logstream_server.watch import Watch
@@ -63,27 +63,6 @@ class Text:
         return self.lines + list(self._open.values())
 
 
-def read_to_head(stream: Stream, positions: Positions) -> tuple[list[Entry], Positions, bool]:
-    """What a reader at `positions` gets until it has everything: file first, then ring; and whether something was
-    lost."""
-    out: list[Entry] = []
-    lost = False
-    while True:
-        base = stream.ring.base()
-        positions, leg = plan(positions, base)
-        if leg is None:
-            break
-        try:
-            got = history.read_leg(stream, leg, 100, OPTIONS.max_line_bytes)
-            positions = walk(got, positions)
-            out += got
-        except Lost:
-            lost = True
-            positions = moved(positions, Position(leg.position.generation, leg.until))
-    entries = undelivered(stream.ring.since(base.seq, 1 << 30) or [], positions)
-    return out + entries, walk(entries, positions), lost
-
-
 class Following(RuleBasedStateMachine):
     """Writers, rotations and a follower."""
 
@@ -107,6 +86,7 @@ class Following(RuleBasedStateMachine):
 
     def open(self) -> io.FileIO:
         """A writer of the path; all are closed in the end."""
+        self.is_seen = False
         return self.open_files.enter_context(self.path.open("ab", buffering=0))
 
     def start_follower(self, *, first: bool = True) -> None:
@@ -118,7 +98,12 @@ class Following(RuleBasedStateMachine):
         if first:
             self.text = Text()
             self.readers: list[tuple[str, list[bytes]]] = []
-        self.seq, self.positions = self.stream.ring.head()
+        self.reader = self.read_from(self.stream.ring.head()[1])
+
+    def read_from(self, positions: Positions) -> Reader:
+        """A reader who has everything before `positions`; its small chunks end in the middle of things."""
+        head_seq = self.stream.ring.head()[0]
+        return Reader(self.stream, positions, head_seq, max_line_bytes=OPTIONS.max_line_bytes, chunk_bytes=100)
 
     def unread(self) -> set[bytes]:
         self.collect()
@@ -126,19 +111,13 @@ class Following(RuleBasedStateMachine):
 
     def collect(self) -> None:
         """A client that is live as long as the ring holds what it needs, and reads the file where it does not."""
-        entries = self.stream.ring.since(self.seq, 1 << 30)
-        if entries is None:
-            entries, self.positions, lost = read_to_head(self.stream, self.positions)
-            self.note_loss(lost)
-        else:
-            entries = undelivered(entries, self.positions)
-            self.positions = walk(entries, self.positions)
-        self.text.add(entries)
-        self.seq = self.stream.ring.head()[0]
+        for chunk in self.reader.to_head():
+            self.note_loss(chunk.lost)
+            self.text.add(chunk.entries)
 
-    def note_loss(self, lost: bool) -> None:
+    def note_loss(self, lost: Lost | None) -> None:
         """A reader who fell behind the ring, and whose file was emptied without a copy, is told so."""
-        if lost:
+        if lost is not None:
             assert self.emptied, "a gap, but every line is still there"
             self.may_miss |= set(self.written) - set(self.text.all())
 
@@ -186,8 +165,10 @@ class Following(RuleBasedStateMachine):
     def rotate(self) -> None:
         self.end_line()
         self.shift()
+        # One that is still empty, and came and went between two looks, looks like a copy that is only being made.
+        is_known = self.is_seen or self.path.stat().st_size > 0
         self.path.rename(self.folder / "app.log.1")
-        self.old_writer, self.writer = self.writer, self.open()
+        self.old_writer, self.writer = self.writer if is_known else None, self.open()
         self.rotated_at = self.now
 
     def shift(self) -> None:
@@ -225,6 +206,7 @@ class Following(RuleBasedStateMachine):
         for _ in range(steps):
             self.now += 0.25
             self.follower.run(self.now)
+            self.is_seen = True
             self.collect()
 
     @rule()
@@ -245,9 +227,9 @@ class Following(RuleBasedStateMachine):
     def restart(self) -> None:
         """The server is killed; its own reader comes back to the next one with a cursor."""
         self.collect()
-        cursor = parse_cursor(encode_cursor(cursor_at("app.log", self.positions)))
+        cursor = parse_cursor(encode_cursor(cursor_at("app.log", self.reader.positions)))
         self.follower.close()
-        if any(position.offset == 0 for position in self.positions):
+        if any(position.offset == 0 for position in self.reader.positions):
             # What came and went between two looks at an empty file left no trace in the cursor.
             self.may_miss |= self.unread()
         self.old_writer = None  # a file that is rotated away is not followed by a server that starts later
@@ -259,10 +241,8 @@ class Following(RuleBasedStateMachine):
         if not resumed.recovered:
             self.may_miss |= set(self.written) - set(self.text.all())
             return  # from here on only what is new
-        entries, self.positions, lost = read_to_head(self.stream, resumed.positions)
-        self.note_loss(lost)
-        self.text.add(entries)
-        self.seq = self.stream.ring.head()[0]
+        self.reader = self.read_from(resumed.positions)
+        self.collect()
 
     def settle_down(self) -> None:
         for _ in range(40):
@@ -304,10 +284,10 @@ class Following(RuleBasedStateMachine):
             resumed = history.resume(self.stream, parse_cursor(token))
             if not resumed.recovered:
                 continue
-            entries, _, lost = read_to_head(self.stream, resumed.positions)
-            assert not lost or self.emptied, "a gap, but every line is still there"
             text = Text()
-            text.add(entries)
+            for chunk in self.read_from(resumed.positions).to_head():
+                assert chunk.lost is None or self.emptied, "a gap, but every line is still there"
+                text.add(chunk.entries)
             rest = [line for line in text.all() if line]
             assert len(rest) == len(set(rest)), "a line came twice to a reader who resumed"
             begun = {line for line in had if line not in set(got)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -54,9 +54,9 @@ def serve(mode: str, site: Site, tmp_path: Path) -> Iterator[Serve]:
     numbers = itertools.count(1)
     watch = "auto" if site.is_remote else mode
 
-    def start(*arguments: str | Path, user: int | None = None) -> Server:
+    def start(*arguments: str | Path, prefix: Sequence[str] = ()) -> Server:
         log_path = tmp_path / f"server-{next(numbers)}.log"
-        server = start_server(log_path, "--watch", watch, *arguments, user=user)
+        server = start_server(log_path, "--watch", watch, *arguments, prefix=prefix)
         servers.append(server)
         return server
 

@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -150,6 +150,15 @@ class Server:
                 count += path.read_text().count("inotify wd:")
         return count
 
+    @contextlib.contextmanager
+    def asleep(self) -> Iterator[None]:
+        """It does nothing meanwhile: all that is done to the files happens between two of its looks."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """SIGTERM; it must end by itself."""
         self.process.terminate()
@@ -180,17 +189,17 @@ class Server:
         assert "Traceback" not in self.log, self.log
 
 
-def start_server(log_path: Path, *arguments: str | Path, user: int | None = None) -> Server:
+def start_server(log_path: Path, *arguments: str | Path, prefix: Sequence[str] = ()) -> Server:
     """Start `logstream serve` with QUICK options and `arguments`, on a free port; returns when it answers.
 
-    `user`: as whom it runs, where not as the test itself.
+    `prefix`: a command that runs the one that follows it.
     """
     command = [sys.executable, "-m", "logstream_server", "serve", "--port", "0", *QUICK]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LOGSTREAM_")}
     environment["PYTHONPATH"] = str(SERVER)
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [*command, *map(os.fsencode, arguments)], stdout=subprocess.PIPE, stderr=log, env=environment, user=user
+            [*prefix, *command, *map(os.fsencode, arguments)], stdout=subprocess.PIPE, stderr=log, env=environment
         )
     assert process.stdout is not None
     url = process.stdout.readline().decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -77,6 +78,96 @@ def test_d2_two_rotations_in_a_row_with_all_writers_alive(serve: Serve, site: Si
                 first.write("first 2")
                 second.write("second 2")
                 client.expect(numbered("first", 3, first=0), ["second 1", "second 2"], ["third 1"], quiet_s=0.2)
+
+
+def test_d2_files_that_begin_alike_are_told_apart(serve: Serve, site: Site) -> None:
+    """Most programs begin each log with the same lines; two rotations between two looks at them."""
+    log = site.write / "app.log"
+    write(log, "program started")
+    server = serve(site.read / "app.log")
+    client = server.client()
+    client.wait_lines(1)
+    for number in range(1, 4):
+        with server.asleep():
+            rotate(log)
+            write(log, "program started", f"missed {number}")
+            rotate(log)
+            write(log, "program started")
+        client.wait_lines(1 + 3 * number)
+    append(log, "the end")
+    client.wait_last("the end")
+    expected = ["program started"]
+    for number in range(1, 4):
+        expected += ["program started", f"missed {number}", "program started"]
+    assert client.lines == [*expected, "the end"]
+
+
+def test_d2_the_inode_of_a_deleted_file_is_anothers(serve: Serve, site: Site) -> None:
+    log = site.write / "app.log"
+    old = site.write / "app.log.1"
+    write(old, "long ago")
+    write(log, "before")
+    server = serve(site.read / "app.log")
+    client = server.client()
+    client.expect(["before"])
+    with server.asleep():
+        inode = old.stat().st_ino
+        old.unlink()
+        rotate(log)
+        for number in range(50):  # until one has got it
+            write(log, "missed")
+            if log.stat().st_ino == inode:
+                break
+            log.rename(site.write / f"other {number}")
+        rotate(log)
+        write(log, "after")
+    client.expect(["before", "missed", "after"], quiet_s=0.1)
+
+
+def test_d2_a_rotation_and_no_new_file_yet(serve: Serve, site: Site) -> None:
+    log = site.write / "app.log"
+    write(log, "before")
+    server = serve(site.read / "app.log")
+    json = server.json()
+    json.expect(["before"])
+    with Writer(log) as writer:
+        rotate(log)
+        json.wait_event("deleted")
+        writer.write("old 1")
+        json.expect(["before", "old 1"])
+    append(log, "new 1")
+    json.expect(["before", "old 1", "new 1"], quiet_s=0.1)
+    assert json.events == ["deleted", "appeared"]
+
+
+def test_d14_copied_and_emptied_twice_between_two_looks(serve: Serve, site: Site) -> None:
+    log = site.write / "app.log"
+    write(log, *numbered("read", 3))
+    server = serve(site.read / "app.log")
+    client = server.client()
+    client.expect(numbered("read", 3))
+    with server.asleep():
+        append(log, *numbered("first", 30))
+        copytruncate(log, "app.log-1")
+        append(log, *numbered("second", 30))
+        copytruncate(log, "app.log-2")
+        append(log, *numbered("third", 30))
+    expected = numbered("read", 3) + numbered("first", 30) + numbered("second", 30) + numbered("third", 30)
+    client.expect(expected, quiet_s=0.1)
+
+
+def test_d14_a_copy_that_somebody_makes_is_no_news(serve: Serve, site: Site) -> None:
+    log = site.write / "app.log"
+    lines = numbered("line", 100)
+    write(log, *lines)
+    client = serve(site.read / "app.log").client(tail=100)
+    client.expect(lines)
+    shutil.copyfile(log, site.write / "app.log.1")
+    append(log, "after the copy")
+    client.expect([*lines, "after the copy"], quiet_s=0.2)
+    rotate(log)
+    write(log, "new")
+    client.expect([*lines, "after the copy", "new"], quiet_s=0.2)
 
 
 def test_d4_a_rotated_file_is_read_to_its_end_however_long_that_takes_and_then_let_go_of(
