@@ -12,6 +12,7 @@ set -euo pipefail
 declare -A command_of=(
     [bindfs]=bindfs      # a FUSE file system that the tests put under a log file, to hang and kill it
     [fuse3]=fusermount3  # unmounts it
+    [nodejs]=node        # runs the client in JavaScript that docs/protocol.md shows
 )
 
 install() {

@@ -171,8 +171,10 @@ class Service:
     def _message(self, connection: Connection, _opcode: Opcode, payload: bytes) -> None:
         if connection.format != Format.JSON:
             return  # the other formats have nothing to say; what they send is not ours
+        stream: str | None = None
         try:
             message = parse_client_message(payload)
+            stream = message.stream
             if isinstance(message, Subscribe):
                 self._subscribe(connection, message)
             elif isinstance(message, Unsubscribe):
@@ -180,7 +182,7 @@ class Service:
             else:
                 self._set_filter(connection, message)
         except BadQuery as error:
-            _send(connection, messages.error_message(error.code, error.reason))
+            _send(connection, messages.error_message(error.code, error.reason, stream))
 
     def _subscribe(self, connection: Connection, message: Subscribe) -> None:
         wish, stream = wish_of(message), self.find_stream(message.stream)

@@ -1,0 +1,239 @@
+"""docs/protocol.md: its clients run as they stand there, its examples are what a server says, its codes are all."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+from logstream_server.app import create_app
+from logstream_server.errors import CloseCode
+from logstream_server.forms import NamedPath
+from logstream_server.messages import gap_message
+from logstream_server.service import Service
+from logstream_server.settings import Settings
+
+from .conftest import Serve
+from .process import DEADLINE_S, eventually
+
+PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+QUICK = ("--poll-interval", "0.02", "--partial-after", "0.1", "--rotate-wait", "0.3")
+
+
+def blocks(language: str) -> list[str]:
+    """The page's blocks of code in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def examples(*types: str) -> list[dict[str, Any]]:
+    """The page's JSON objects with one of these types."""
+    objects = [json.loads(line) for block in blocks("json") for line in block.splitlines()]
+    return [found for found in objects if found.get("type") in types]
+
+
+# -- the clients ------------------------------------------------------------------------------------------------------
+
+
+def python_client(folder: Path) -> list[str]:
+    """The command that runs the page's Python client; it takes the address as its last word."""
+    (block,) = blocks("python")
+    (folder / "client.py").write_text(block)
+    return [sys.executable, str(folder / "client.py")]
+
+
+def javascript_client(folder: Path) -> list[str]:
+    """The same for JavaScript, with a last line that uses it as a page would."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("Node.js is not installed (package nodejs)")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
+    major = int(version.removeprefix("v").partition(".")[0])
+    if major < 20:
+        pytest.skip(f"Node.js {version.strip()} has no WebSocket; 20 is needed")
+    (block,) = blocks("javascript")
+    use = "\nfollow(process.argv[2], { tail: 100 }, (text) => process.stdout.write(text), console.error);\n"
+    (folder / "client.js").write_text(block + use)
+    return [node, *(["--experimental-websocket", "--no-warnings"] if major < 22 else []), str(folder / "client.js")]
+
+
+class Running:
+    """A client as a process; what it prints is in files."""
+
+    def __init__(self, command: list[str], url: str, folder: Path) -> None:
+        self.out, self.err = folder / "out", folder / "err"
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            self.process = subprocess.Popen([*command, url], stdout=out, stderr=err)
+
+    def prints(self, text: str) -> None:
+        """Wait until it has printed this, no more and no less."""
+
+        def check() -> bool:
+            assert self.out.read_text() == text, self.err.read_text()
+            return True
+
+        eventually(check)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait(DEADLINE_S)
+
+
+@pytest.mark.parametrize("client", [python_client, javascript_client])
+def test_a_client_of_the_page_prints_every_line_once(
+    serve: Serve, tmp_path: Path, client: Callable[[Path], list[str]]
+) -> None:
+    """Over a kill, a rotation while nobody looks, and a server that ends in order; also a line in two parts."""
+    log = tmp_path / "app.log"
+    log.write_text("one\ntwo\n")
+    server = serve(*QUICK, log)
+    running = Running(client(tmp_path), server.ws_url, tmp_path)
+    try:
+        running.prints("one\ntwo\n")
+        with log.open("a") as file:
+            file.write("thr")
+        running.prints("one\ntwo\nthr")
+        with log.open("a") as file:
+            file.write("ee\n")
+        running.prints("one\ntwo\nthree\n")
+        server.kill()
+        with log.open("a") as file:
+            file.write("four\n")
+        log.rename(tmp_path / "app.log.1")
+        log.write_text("five\n")
+        server = serve(*QUICK, "--port", str(server.port), log)
+        running.prints("one\ntwo\nthree\nfour\nfive\n")
+        server.stop()
+        with log.open("a") as file:
+            file.write("six\n")
+        server = serve(*QUICK, "--port", str(server.port), log)
+        running.prints("one\ntwo\nthree\nfour\nfive\nsix\n")
+        assert "missing" not in running.err.read_text()
+        server.kill()
+        log.write_text("another file\n")
+        (tmp_path / "app.log.1").unlink()
+        server = serve(*QUICK, "--port", str(server.port), log)
+        eventually(lambda: "lines are missing here: " in running.err.read_text())
+    finally:
+        running.end()
+
+
+@pytest.mark.parametrize("client", [python_client, javascript_client])
+def test_a_client_of_the_page_gives_up_when_asking_again_cannot_help(
+    serve: Serve, tmp_path: Path, client: Callable[[Path], list[str]]
+) -> None:
+    server = serve(tmp_path / "app.log")
+    running = Running(client(tmp_path), f"{server.ws_url}?stream=other.log&_=", tmp_path)
+    try:
+        running.process.wait(DEADLINE_S)
+    finally:
+        running.end()
+    assert server.process.poll() is None
+
+
+# -- the examples -----------------------------------------------------------------------------------------------------
+
+
+class Dialogue:
+    """A JSON client of a server that is asked for each kind of message."""
+
+    def __init__(self, url: str) -> None:
+        self.client: ClientConnection = connect(
+            f"{url}?tail=1", subprotocols=[Subprotocol("logstream.json.v1")], compression=None
+        )
+
+    def message(self, kind: str) -> dict[str, Any]:
+        """The next message of a kind; events of other kinds may come between."""
+        while True:
+            found: dict[str, Any] = json.loads(self.client.recv(timeout=DEADLINE_S))
+            if found["type"] == kind:
+                return found
+            assert found["type"] != "error", found
+
+    def send(self, message: dict[str, Any]) -> None:
+        self.client.send(json.dumps(message))
+
+
+def told(serve: Serve, folder: Path) -> Iterator[dict[str, Any]]:
+    """What a real server says when the things happen that the page shows; a gap is made by its own function."""
+    log = folder / "app.log"
+    log.write_text("one\n")
+    (folder / "web.log").write_text("GET / 200\n")
+    server = serve(*QUICK, "--max-line-bytes", "64", "--ping-interval", "0.2", log, folder / "web.log")
+    with ExitStack() as clients:
+        dialogue = Dialogue(server.ws_url)
+        clients.enter_context(dialogue.client)
+        yield dialogue.message("hello")
+        yield dialogue.message("lines")
+        for text in ("half ", "a line\n", "x" * 100 + "\n"):
+            with log.open("a") as file:
+                file.write(text)
+            yield dialogue.message("lines")
+        log.write_text("")
+        yield dialogue.message("event")
+        yield json.loads(gap_message("app.log", "", "lost", "gone", 1))
+        for message in examples("subscribe", "filter", "unsubscribe"):
+            dialogue.send(message)
+            if message["type"] != "filter":
+                yield dialogue.message(message["type"] + "d")
+        dialogue.send({"type": "subscribe", "stream": "app.log", "tail": 0, "grep": "nothing has this"})
+        dialogue.message("subscribed")
+        with log.open("a") as file:
+            file.write("other\n")
+        found = dialogue.message("lines")
+        assert (found["lines"], found["offset"]) == ([], None)
+        yield found
+        dialogue.send({"type": "subscribe", "stream": "nope.log"})
+        error = json.loads(dialogue.client.recv(timeout=DEADLINE_S))
+        assert (error["type"], error["stream"]) == ("error", "nope.log")
+        yield error
+        server.process.terminate()
+        yield dialogue.message("bye")
+
+
+def shape(message: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """Type and fields of a message, in their order."""
+    return message["type"], tuple(message)
+
+
+def test_the_examples_are_what_a_server_says(serve: Serve, tmp_path: Path) -> None:
+    """Each example has the fields of a real message, and each kind of message that a server sends has its example."""
+    kinds = ("hello", "lines", "event", "gap", "subscribed", "unsubscribed", "error", "bye")
+    shown = {shape(message) for message in examples(*kinds)}
+    assert {shape(message) for message in told(serve, tmp_path)} == shown
+
+
+def test_the_example_of_a_page_of_lines_is_what_a_server_answers(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("one\ntwo\nthree\n")
+    server = serve(tmp_path / "a.log")
+    objects = [json.loads(line) for block in blocks("json") for line in block.splitlines()]
+    (page,) = (found for found in objects if "more" in found)
+    answer = server.get("/api/v1/streams/a.log/lines?from=start&limit=2").json
+    assert {**answer, "cursor": page["cursor"]} == page
+    (problem,) = (found for found in objects if found.get("type") == "about:blank")
+    assert server.get("/api/v1/streams/b.log").json == problem
+
+
+# -- the tables -------------------------------------------------------------------------------------------------------
+
+
+def test_every_close_code_of_ours_is_in_the_table() -> None:
+    listed = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", PAGE, re.MULTILINE) for code in row.split(", ")}
+    assert {code for code in listed if code >= 4000} == {int(code) for code in CloseCode}
+
+
+def test_every_path_of_the_api_is_in_the_table(tmp_path: Path) -> None:
+    settings = Settings(paths=(NamedPath(str(tmp_path / "a.log")),))
+    app = create_app(settings, Service.build(settings))
+    api = next(route for route in app.routes if getattr(route, "path", "") == "/api/v1")
+    paths = {route.path.replace("{name}", "NAME") for route in api.app._app.routes}  # type: ignore[attr-defined]
+    assert paths == set(re.findall(r"^\| `(/streams[^`]*)` \|", PAGE, re.MULTILINE))
