@@ -565,21 +565,24 @@ class Hub:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     async def drain(self, seconds: float, reason: str) -> None:
-        """Say goodbye to everybody, spread over at most `seconds`, then wait for what is left of them to end."""
+        """Say goodbye to everybody, spread over at most `seconds`, then wait for what is left of them to end. Who is
+        there when it is cancelled is cut off."""
         connections = list(self.connections)
         pause = min(seconds / max(1, len(connections)), 0.001)
         bye = encode_frame(Opcode.TEXT, messages.bye_message(reason, reconnect=True, retry_ms=1000))
-        for connection in connections:
-            if not connection.is_gone:
-                if connection.format == Format.JSON:
-                    connection.write(bye)
-                connection.finish(1012, reason)
-            await asyncio.sleep(pause)
-        end = self._time() + max(1.0, seconds)
-        while self.connections and self._time() < end:  # noqa: ASYNC110 - they end in many places, seldom, and soon
-            await asyncio.sleep(0.02)
-        for connection in list(self.connections):
-            connection.abort()
+        try:
+            for connection in connections:
+                if not connection.is_gone:
+                    if connection.format == Format.JSON:
+                        connection.write(bye)
+                    connection.finish(1012, reason)
+                await asyncio.sleep(pause)
+            end = self._time() + max(1.0, seconds)
+            while self.connections and self._time() < end:  # noqa: ASYNC110 - they end in many places, seldom, and soon
+                await asyncio.sleep(0.02)
+        finally:  # also when there is no time left for goodbyes
+            for connection in list(self.connections):
+                connection.abort()
 
 
 def _read_chunk(

@@ -9,11 +9,13 @@ import logging
 import resource
 import socket
 from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import Any, Final
 
 import uvicorn
 
 from .app import create_app, create_metrics_app
+from .arrival import http_protocol
 from .errors import CannotListen
 from .journal import configure_log
 from .protocol import TakeoverProtocol
@@ -26,6 +28,9 @@ BACKLOG: Final = 4096
 NOTSENT_BYTES: Final = 256 << 10
 """Bytes that the kernel takes for a client beyond what is on the wire (TCP_NOTSENT_LOWAT): a client that stops reading
 holds no more kernel memory than that, while what is in flight still follows the line's bandwidth."""
+
+FORCED_END_S: Final = 1.0
+"""How long the application may take to end after a second signal: closing files takes milliseconds."""
 
 STALL_MARGIN_S: Final = 5.0
 """How much later than the hub the kernel ends a client that takes nothing: the hub counts it."""
@@ -57,24 +62,52 @@ class SideServer(uvicorn.Server):
 
 class Server(uvicorn.Server):
     """uvicorn's server, which says goodbye before it ends: uvicorn closes all WebSockets at once and then waits for
-    ever."""
+    ever. A second signal ends it without waiting for anybody."""
 
     def __init__(self, config: uvicorn.Config, service: Service, side: SideServer | None = None) -> None:
         super().__init__(config)
         self.service = service
         self._side = side
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._drain: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Health is to be asked for while the first look at the files still lasts."""
+        self._loop = asyncio.get_running_loop()
         if self._side is not None:
             self._side.begin()
         await super().startup(sockets)
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal. uvicorn itself lets only a second SIGINT hurry, and looks for it only after the drain."""
+        hurry = self.should_exit
+        super().handle_exit(sig, frame)
+        if hurry:
+            self.force_exit = True
+            if self._side is not None:
+                self._side.force_exit = True
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._stop_draining)  # it also wakes the loop from its sleep
+
+    def _stop_draining(self) -> None:
+        if self._drain is not None:
+            self._drain.cancel()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Not ready, no new clients, `bye` and 1012 spread over the drain time, then uvicorn's own end."""
         self.service.is_draining = True
-        await self.service.hub.drain(self.service.settings.drain_s, "the server is shutting down")
+        if not self.force_exit:
+            self._drain = asyncio.create_task(
+                self.service.hub.drain(self.service.settings.drain_s, "the server is shutting down")
+            )
+            await asyncio.wait((self._drain,))
+            if not self._drain.cancelled():
+                self._drain.result()
         await super().shutdown(sockets)
+        if self.force_exit:  # then uvicorn leaves the application as it is, and its end is an error in the log
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FORCED_END_S):
+                    await self.lifespan.shutdown()
         if self._side is not None:
             await self._side.end()
 
@@ -143,7 +176,7 @@ def make_config(app: Any, settings: Settings) -> uvicorn.Config:
         ws_per_message_deflate=False,
         ws_ping_interval=None,
         loop="auto",
-        http="auto",
+        http=http_protocol(settings.ping_timeout_s),
         lifespan="on",
         access_log=False,
         log_config=None,
@@ -159,6 +192,7 @@ def make_side_server(service: Service, sock: socket.socket) -> SideServer:
     """Health and metrics on `sock`."""
     config = uvicorn.Config(
         create_metrics_app(service),
+        http=http_protocol(service.settings.ping_timeout_s),
         ws="none",
         lifespan="off",
         access_log=False,

@@ -123,7 +123,10 @@ class Settings:
     )
     ping_interval_s: float = option("--ping-interval", seconds(0.05, 3600), 20.0, "how often to ping a client")
     ping_timeout_s: float = option(
-        "--ping-timeout", seconds(0.05, 3600), 20.0, "abort a client that neither answers nor reads for this long"
+        "--ping-timeout",
+        seconds(0.05, 3600),
+        20.0,
+        "abort a client that sends no request, or neither answers nor reads, for this long",
     )
     drain_s: float = option(
         "--drain", seconds(0, 3600), 10.0, "at the end, how long clients are asked to leave before they are cut off"

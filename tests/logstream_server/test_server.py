@@ -10,10 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from logstream_server.app import create_app
+from logstream_server.connection import Connection
 from logstream_server.errors import CannotListen
-from logstream_server.server import listen, url_of
+from logstream_server.forms import NamedPath
+from logstream_server.frames import Opcode
+from logstream_server.server import Server, listen, make_config, url_of
+from logstream_server.service import Service
+from logstream_server.settings import Settings
 
 from .conftest import Serve
+from .inside import Inside, RawClient
 from .process import DEADLINE_S, command, eventually
 
 
@@ -53,6 +60,63 @@ def test_a_signal_ends_it_as_it_ends_other_programs(
     eventually(lambda: server.get("/").status == 200)
     server.process.send_signal(sent)
     assert server.process.wait(DEADLINE_S) == status
+
+
+@pytest.mark.parametrize("ports", [(), ("--metrics-port", "0")], ids=["one port", "two ports"])
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_the_drain_at_once(
+    serve: Serve, tmp_path: Path, first: signal.Signals, second: signal.Signals, ports: tuple[str, ...]
+) -> None:
+    """Whatever the two are, and without a complaint."""
+    server = serve("--drain", "3600", "--ping-interval", "3600", *ports, tmp_path / "a.log")
+    with RawClient(server.port, "/ws") as client:
+        client.open()
+        server.process.send_signal(first)
+        (goodbye,) = client.frames()
+        assert goodbye[0] is Opcode.CLOSE
+        assert server.process.poll() is None
+        server.process.send_signal(second)
+        assert server.process.wait(DEADLINE_S) in (-signal.SIGTERM, 130)
+    assert "Traceback" not in server.log
+
+
+class Settled(Connection):
+    """A client that does not leave before it is cut off."""
+
+    __slots__ = ("asked",)
+
+    def finish(self, _code: int, _reason: str) -> None:
+        """Heard, and nothing done."""
+        self.asked = True
+
+    def abort(self) -> None:
+        """The end."""
+        self.connection_lost(None)
+
+
+def test_a_second_signal_does_not_wait_for_clients(tmp_path: Path) -> None:
+    settings = Settings(paths=(NamedPath(str(tmp_path / "a.log")),), drain_s=3600)
+    service = Service.build(settings)
+    server = Server(make_config(create_app(settings, service), settings), service)
+    inside = Inside(lambda: server)
+    client = Settled(service.hub, "text")
+    client.asked = False
+    inside.call(lambda: service.hub.add(client))
+    inside.call(lambda: server.handle_exit(signal.SIGTERM, None))
+    eventually(lambda: client.asked)
+    assert not client.is_gone
+    inside.call(lambda: server.handle_exit(signal.SIGTERM, None))
+    inside.stop()
+    assert client.is_gone
+
+
+def test_a_connection_without_a_request_is_closed(serve: Serve, tmp_path: Path) -> None:
+    """On both ports, after the time that a silent client has."""
+    server = serve("--ping-timeout", "0.2", "--metrics-port", "0", tmp_path / "a.log")
+    for port in (server.port, server.metrics_port):
+        with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as sock:
+            assert sock.recv(1) == b""
 
 
 def test_standard_output_is_the_address_and_nothing_else(serve: Serve, tmp_path: Path) -> None:
