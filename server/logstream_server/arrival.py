@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MAX_HEAD_BYTES: Final = 64 << 10
 """Request line and headers; browsers send a few KiB. RFC 6585, 5 has the status for more."""
@@ -61,7 +61,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     @property
     def _is_waiting(self) -> bool:
         """Whether no request is being answered."""
-        return self.cycle is None or self.cycle.response_complete
+        cycle: RequestResponseCycle | None = getattr(self, "cycle", None)  # uvicorn's type leaves None out
+        return cycle is None or cycle.response_complete
 
     def _expect_request(self) -> None:
         self._cancel()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -59,6 +60,24 @@ class HubCounters:
     catchups: int = 0
 
 
+LAG_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""From what a fan-out's slice takes to what people notice, and beyond."""
+
+
+class LagHistogram:
+    """How late the clock's ticks came, all of them since the start: however seldom and by however many it is asked
+    for, no stall is missed. `counts[i]`: ticks at most LAG_BOUNDS_S[i] late, the last one all later ones."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(LAG_BOUNDS_S) + 1)
+        self.sum_s = 0.0
+
+    def add(self, late_s: float) -> None:
+        """One more tick."""
+        self.counts[bisect_left(LAG_BOUNDS_S, late_s)] += 1
+        self.sum_s += late_s
+
+
 @dataclass(frozen=True, slots=True)
 class HubOptions:
     """Times in seconds."""
@@ -85,6 +104,8 @@ class Hub:
         self.options = options
         self.counters = HubCounters()
         self.now = 0.0
+        self.lag = LagHistogram()
+        """How long the event loop was busy with something else."""
         self.connections: set[Connection] = set()
         self.on_message: Callable[[Connection, Opcode, bytes], None] = lambda _connection, _opcode, _payload: None
         self.gaps: dict[str, list[int]] = {}
@@ -535,7 +556,7 @@ class Hub:
         assert self._loop is not None
         late = self._time() - self.now - CLOCK_S
         self.now = now = self._time()
-        self.lag_s = max(0.0, late)
+        self.lag.add(max(0.0, late))
         self._tick = self._loop.call_later(CLOCK_S, self._clock)
         interval, timeout = self.options.ping_interval_s, self.options.ping_timeout_s
         for connection in [c for c in self.connections if c.blocked or c.next_check <= now]:
@@ -547,9 +568,6 @@ class Hub:
         for channel in list(self._streams):
             if channel.quiet_since is not None and now - channel.quiet_since >= interval / 2:
                 self._tell_place(channel)
-
-    lag_s: float = 0.0
-    """How late the clock came last time: how long the event loop was busy with something else, seconds."""
 
     def _tell_place(self, channel: Channel) -> None:
         """Filtered clients learn how far the file was searched for them, so that they need not search it again."""

@@ -7,6 +7,7 @@ Each application has its own registry. Names: https://prometheus.io/docs/practic
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
+    HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
     SummaryMetricFamily,
@@ -28,6 +30,7 @@ from starlette.routing import BaseRoute, Route
 from . import __version__
 from .channel import Place
 from .cursor import Positions
+from .hub import LAG_BOUNDS_S
 from .service import Service
 from .stream import Stream, StreamStatus
 from .view import Format
@@ -158,8 +161,11 @@ class ServiceCollector(Collector):
             counters.flushes,
             counters.flush_seconds,
         )
-        yield GaugeMetricFamily(
-            PREFIX + "event_loop_lag_seconds", "How late the event loop's last clock tick came.", hub.lag_s
+        yield HistogramMetricFamily(
+            PREFIX + "event_loop_lag_seconds",
+            "How late the event loop's clock ticks came, two a second.",
+            list(zip((*map(str, LAG_BOUNDS_S), "+Inf"), itertools.accumulate(hub.lag.counts), strict=True)),
+            hub.lag.sum_s,
         )
 
 

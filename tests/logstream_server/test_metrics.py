@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from logstream_server import __version__
+from logstream_server.app import create_app
 from logstream_server.cursor import Generation, Position
 from logstream_server.forms import NamedPath
+from logstream_server.hub import CLOCK_S
 from logstream_server.metrics import create_registry, distance_bytes
 from logstream_server.service import Service
 from logstream_server.settings import Settings
 
 from .conftest import Serve
+from .inside import serve_app
 from .process import Server, eventually
 
 EXPECTED = (
@@ -100,7 +104,28 @@ def test_the_process_and_its_version_are_told(server: Server) -> None:
     assert value(server, "logstream_build_info", version=__version__) == 1
     assert (value(server, "process_resident_memory_bytes") or 0) > 1 << 20
     assert value(server, "process_open_fds") is not None
-    assert value(server, "logstream_event_loop_lag_seconds") is not None
+
+
+def test_a_stall_of_the_event_loop_is_seen_however_late_somebody_looks(tmp_path: Path) -> None:
+    """Two scrapers, or one that comes after a hundred quiet ticks, see it all the same."""
+    settings = Settings(paths=(NamedPath(str(tmp_path / "a.log")),))
+    service = Service.build(settings)
+    inside = serve_app(create_app(settings, service), lifespan="on")
+    try:
+        inside.call(lambda: time.sleep(2 * CLOCK_S + 0.2))  # a whole tick and more is late by then
+        stalled = sum(service.hub.lag.counts)
+        eventually(lambda: sum(service.hub.lag.counts) > stalled + 1)
+        registry = create_registry(service)
+        name = "logstream_event_loop_lag_seconds"
+        ticks = registry.get_sample_value(f"{name}_count")
+        in_time = registry.get_sample_value(f"{name}_bucket", {"le": "0.25"})
+        assert ticks is not None
+        assert in_time is not None
+        assert in_time < ticks
+        assert registry.get_sample_value(f"{name}_bucket", {"le": "+Inf"}) == ticks
+        assert (registry.get_sample_value(f"{name}_sum") or 0) > CLOCK_S
+    finally:
+        inside.stop()
 
 
 def test_the_names_are_what_the_field_expects(server: Server) -> None:
