@@ -19,6 +19,7 @@ from . import follow
 from .cursor import HEAD_BYTES, Generation, Mark, Position
 from .files import GONE_ERRNOS, MOUNT_ERRNOS, FileStat, LogFile, NotALog, Read, stat_path
 from .framing import MARKER_BYTES, Flag, LineFramer, Segment
+from .mounts import mount_of, read_mounts
 from .ring import EventKind, StreamEvent
 from .siblings import SETTLE_TRIES, Neighbours, Sibling, find_content, holds, open_sibling, settled_siblings
 from .stream import Stream, StreamState, StreamStatus
@@ -110,6 +111,7 @@ class Follower:
     def stuck(self, seconds: float) -> None:
         """The file system does not answer; see Job."""
         self._was_stuck = True
+        self.stream.mount = mount_of(self.stream.path, read_mounts())  # a link may lead elsewhere by now
         detail = f"no answer from the file system for {seconds:.0f} s"
         log.warning("%s: %s", self.stream.name, detail)
         self.stream.state = replace(self.stream.state, status=StreamStatus.HUNG, detail=detail)

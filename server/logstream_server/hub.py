@@ -454,7 +454,7 @@ class Hub:
             work = partial(
                 _read_chunk, stream, channel.view, leg, subscription.positions, size, self.options.max_line_bytes
             )
-            begin = partial(self._begin_read, reads, future, work, key)
+            begin = partial(self._begin_read, stream, reads, future, work, key)
             if reads.running < READS_PER_STREAM:
                 begin()
             else:
@@ -465,9 +465,11 @@ class Hub:
         else:
             future.add_done_callback(partial(self._chunk_done, subscription, leg))
 
-    def _begin_read(self, reads: _Reads, future: Future[Encoded], work: Callable[[], Encoded], key: object) -> None:
+    def _begin_read(
+        self, stream: Stream, reads: _Reads, future: Future[Encoded], work: Callable[[], Encoded], key: object
+    ) -> None:
         reads.running += 1
-        self.monitor.scheduler.submit(work).add_done_callback(partial(self._read_ended, reads, future, key))
+        self.monitor.scheduler.submit(work, stream).add_done_callback(partial(self._read_ended, reads, future, key))
 
     def _read_ended(self, reads: _Reads, future: Future[Encoded], key: object, done: Future[Encoded]) -> None:
         """On a reading thread: hand over to the loop."""

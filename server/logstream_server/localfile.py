@@ -117,7 +117,7 @@ class LocalFile:
     def _begin(self, stream: Stream, out: int | None) -> Resumed:
         while True:
             try:
-                return self._monitor.scheduler.submit(lambda: begin(stream, self._wish)).result()
+                return self._monitor.scheduler.submit(lambda: begin(stream, self._wish), stream).result()
             except NotNow:
                 self._bell.wait(out, RETRY_S)
 

@@ -79,7 +79,7 @@ class Reads:
         try:
             async with asyncio.timeout(self._answer_s):
                 await slots.acquire()
-                future = asyncio.wrap_future(self._scheduler.submit(call))
+                future = asyncio.wrap_future(self._scheduler.submit(call, stream))
 
                 def ended(done: asyncio.Future[T]) -> None:
                     slots.release()  # only now: whoever gave up waiting has left the thread behind

@@ -1,8 +1,9 @@
 """Threads for work that may hang: every look at a file system runs here, nothing else does.
 
 A few workers take jobs as they come due. A call into a dead mount keeps its worker for as long as the kernel likes; the
-watchdog then adds a worker, so that the other jobs go on, and tells the stuck job's owner. Workers that are no longer
-needed end. Jobs of one key never run twice at once.
+watchdog then adds a worker, so that the other jobs go on, and tells the stuck job's owner. However many jobs there are
+on a dead mount, they get only so many workers (WORKERS_PER_MOUNT); the rest of them wait and are told as well. Workers
+that are no longer needed end. A job never runs twice at once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import itertools
 import logging
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final, Protocol, TypeVar
@@ -26,6 +28,14 @@ STUCK_S: Final = 3.0
 """A job that runs this long is reported as stuck; reads of a healthy file take milliseconds."""
 SPARE_WORKERS: Final = 2
 MAX_WORKERS: Final = 256
+WORKERS_PER_MOUNT: Final = 16
+"""Enough for a disk to be busy, and for sixteen mounts to be dead at one time."""
+
+
+class Placed(Protocol):
+    """What is worked on: `mount` names the file system that it would hang with (see mounts), "" for none."""
+
+    mount: str
 
 
 class Job(Protocol):
@@ -36,14 +46,17 @@ class Job(Protocol):
         never."""
 
     def stuck(self, seconds: float) -> None:
-        """Called from the watchdog, once per run, when the run takes long."""
+        """Called from the watchdog, once per run, when the run, or the wait for its turn, takes long. Afterwards the
+        mount is asked for again: a link may have led elsewhere meanwhile."""
 
 
 class _Task:
-    __slots__ = ("due", "job", "removed", "running", "started", "told", "woken")
+    __slots__ = ("due", "job", "mount", "place", "removed", "running", "started", "told", "woken")
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, place: Placed | None) -> None:
         self.job = job
+        self.place = place
+        self.mount = ""  # that it counts for while it runs
         self.due: float | None = None
         self.running = False
         self.woken = False
@@ -82,6 +95,8 @@ class Scheduler:
         self._workers = 0
         self._idle = 0
         self._running: set[_Task] = set()
+        self._busy: Counter[str] = Counter()  # running tasks by mount
+        self._parked: dict[str, deque[_Task]] = {}  # due, but their mount has all the workers that it may have
         self._stopped = threading.Event()
         self._started = False
 
@@ -99,10 +114,10 @@ class Scheduler:
         with self._lock:
             self._ready.notify_all()
 
-    def add(self, job: Job) -> None:
-        """Run `job` now and then as it asks."""
+    def add(self, job: Job, place: Placed | None = None) -> None:
+        """Run `job`, which works on `place`, now and then as it asks."""
         with self._lock:
-            task = self._tasks[job] = _Task(job)
+            task = self._tasks[job] = _Task(job, place)
             self._push(task, time.monotonic())
 
     def remove(self, job: Job) -> None:
@@ -123,11 +138,11 @@ class Scheduler:
             elif task.due is None or task.due > now:
                 self._push(task, now)
 
-    def submit(self, call: Callable[[], T]) -> Future[T]:
-        """Call a function on a worker."""
+    def submit(self, call: Callable[[], T], place: Placed | None = None) -> Future[T]:
+        """Call a function, which works on `place`, on a worker."""
         future: Future[T] = Future()
         with self._lock:
-            self._push(_Task(_Once(call, future)), time.monotonic())
+            self._push(_Task(_Once(call, future), place), time.monotonic())
         return future
 
     # -- inside, all with the lock held but the runs themselves --------------------------------------------------------
@@ -150,6 +165,8 @@ class Scheduler:
                 heapq.heappop(self._heap)
             if self._heap and self._heap[0][0] <= now:
                 task = heapq.heappop(self._heap)[2]
+                if self._park_if_crowded(task):
+                    continue
                 if self._heap and self._idle:
                     self._ready.notify()
                 return task
@@ -160,12 +177,45 @@ class Scheduler:
             self._idle -= 1
         return None
 
+    def _park_if_crowded(self, task: _Task) -> bool:
+        mount = task.place.mount if task.place is not None else ""
+        if not mount or self._busy[mount] < WORKERS_PER_MOUNT:
+            return False
+        self._parked.setdefault(mount, deque()).append(task)
+        return True
+
+    def _enter(self, task: _Task) -> None:
+        task.mount = task.place.mount if task.place is not None else ""
+        self._busy[task.mount] += 1
+
+    def _leave(self, task: _Task) -> None:
+        self._busy[task.mount] -= 1
+        self._refill(task.mount)
+        if not self._busy[task.mount]:
+            del self._busy[task.mount]
+
+    def _refill(self, mount: str) -> None:
+        """Call as many of those who wait for this mount as it has workers left."""
+        parked = self._parked.get(mount, ())
+        for _ in range(min(len(parked), WORKERS_PER_MOUNT - self._busy[mount])):
+            self._call(self._parked[mount].popleft())
+        if parked == deque():
+            self._parked.pop(mount, None)
+
+    def _call(self, task: _Task) -> None:
+        """It may try again; whether there is a place for it is seen when it is its turn."""
+        if not task.removed:
+            assert task.due is not None
+            heapq.heappush(self._heap, (task.due, next(self._order), task))
+            self._ready.notify()
+
     def _work(self) -> None:
         with self._lock:
             while (task := self._next()) is not None:
                 task.running, task.woken, task.due, task.told = True, False, None, False
                 task.started = now = time.monotonic()
                 self._running.add(task)
+                self._enter(task)
                 self._lock.release()
                 delay: float | None = None
                 try:
@@ -176,6 +226,7 @@ class Scheduler:
                 finally:
                     self._lock.acquire()
                     self._running.discard(task)
+                    self._leave(task)
                     task.running = False
                 if task.removed or (delay is None and not task.woken):
                     continue
@@ -188,18 +239,43 @@ class Scheduler:
 
     def _watch(self) -> None:
         while not self._stopped.wait(WATCHDOG_S):
-            stuck: list[tuple[_Task, float]] = []
             with self._lock:
                 now = time.monotonic()
                 waiting = self._heap and self._heap[0][0] <= now - WATCHDOG_S / 2
                 if waiting and not self._idle and self._workers < MAX_WORKERS:
                     self._add_worker()
-                for task in self._running:
-                    if not task.told and now - task.started > STUCK_S:
-                        task.told = True
-                        stuck.append((task, now - task.started))
+                for mount in list(self._parked):  # one that was called may have been removed, or have gone elsewhere
+                    self._refill(mount)
+                stuck = self._late(now)
             for task, seconds in stuck:
                 try:
                     task.job.stuck(seconds)
                 except Exception:  # the watchdog's outermost frame: the other jobs need it
                     log.exception("job could not be told that it hangs: %r", task.job)
+            if stuck:
+                self._sort_by_mount()
+
+    def _late(self, now: float) -> list[tuple[_Task, float]]:
+        """Those who have not been told yet that they hang, or that they wait behind those who do, and for how long."""
+        running = ((task, task.started) for task in self._running)
+        parked = ((task, task.due) for tasks in self._parked.values() for task in tasks if not task.removed)
+        late = [
+            (task, now - since)
+            for task, since in itertools.chain(running, parked)
+            if since is not None and now - since > STUCK_S and not task.told
+        ]
+        for task, _ in late:
+            task.told = True
+        return late
+
+    def _sort_by_mount(self) -> None:
+        """Count each task for the mount that it is on by now."""
+        with self._lock:
+            for task in self._running:
+                if task.place is not None and task.place.mount != task.mount:
+                    self._leave(task)
+                    self._enter(task)
+            for tasks in list(self._parked.values()):
+                for _ in range(len(tasks)):
+                    self._call(tasks.popleft())
+            self._parked.clear()

@@ -127,7 +127,7 @@ class Service:
         call = partial(history.resume, stream, cursor, tail=tail)
         while True:
             try:
-                return await asyncio.wrap_future(self.monitor.scheduler.submit(call))
+                return await asyncio.wrap_future(self.monitor.scheduler.submit(call, stream))
             except NotNow:
                 await asyncio.sleep(1.0)
 
@@ -138,7 +138,7 @@ class Service:
         if known is not None and known[0] is head:
             return await asyncio.shield(known[1])
         call = partial(history.tail_start, stream, lines, wish.filter, head)
-        future = asyncio.wrap_future(self.monitor.scheduler.submit(call))
+        future = asyncio.wrap_future(self.monitor.scheduler.submit(call, stream))
         if len(self._tails) >= 64:
             self._tails.clear()
         self._tails[key] = (head, future)

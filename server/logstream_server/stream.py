@@ -71,6 +71,8 @@ class Stream:
     ring: Ring
     state: StreamState = field(default_factory=StreamState)
     counters: StreamCounters = field(default_factory=StreamCounters)
+    mount: str = ""
+    """The file system that it hangs with, as far as that can be told without touching it; see scheduler.Placed."""
     _files: dict[Generation, LogFile] = field(default_factory=dict)
     _memory: deque[tuple[int, Generation]] = field(default_factory=lambda: deque(maxlen=MEMORY))
     _guests: deque[tuple[float, Generation]] = field(default_factory=deque)

@@ -18,6 +18,7 @@ from .discovery import Source, scan
 from .files import FileStat
 from .follower import Follower, FollowOptions
 from .inotify import Inotify, WatchLimit
+from .mounts import Mounts, mount_of, read_mounts
 from .names import stream_name, unique_name
 from .ring import Ring
 from .scheduler import Scheduler
@@ -83,12 +84,14 @@ class LogMonitor:
             except WatchLimit as error:
                 log.warning("%s; polling instead", error.strerror)
         self.scheduler.start()
+        mounts = read_mounts()
         for source in self._sources:
             if source.is_file:
-                self._add(source, source.path, first=True)
+                self._add(source, source.path, mounts, first=True)
                 self._scanned[source].set()
             else:
-                self.scheduler.add(_Scan(self, source))
+                job = _Scan(self, source)
+                self.scheduler.add(job, job)
         end = time.monotonic() + wait_s
         for scanned in self._scanned.values():
             scanned.wait(max(0.0, end - time.monotonic()))
@@ -138,7 +141,7 @@ class LogMonitor:
         if follower is not None:
             self.scheduler.wake(follower)
 
-    def _add(self, source: Source, path: str, *, first: bool) -> None:
+    def _add(self, source: Source, path: str, mounts: Mounts, *, first: bool) -> None:
         name = source.name if source.name and source.is_file else stream_name(path, source.base)
         if source.name and not source.is_file:
             name = f"{source.name}~{name}"
@@ -156,7 +159,8 @@ class LogMonitor:
             skip_known=self._known_offset,
         )
         self._followers[stream] = follower
-        self.scheduler.add(follower)
+        stream.mount = mount_of(path, mounts)
+        self.scheduler.add(follower, stream)
         for observer in self._observers:
             observer.streams_changed()
 
@@ -178,8 +182,10 @@ class LogMonitor:
         first = not self._scanned[source].is_set()
         found = set(scan(source, self._ignore))
         mine = {s.path: s for s in self.streams.values() if s.roots == source.roots}
-        for path in sorted(found - set(mine)):
-            self._add(source, path, first=first)
+        new = sorted(found - set(mine))
+        mounts = read_mounts() if new else {}
+        for path in new:
+            self._add(source, path, mounts, first=first)
         for path, stream in mine.items():
             if path not in found:
                 self._forget_if_gone(stream)
@@ -203,6 +209,7 @@ class _Scan:
 
     def __init__(self, monitor: LogMonitor, source: Source) -> None:
         self._monitor, self._source = monitor, source
+        self.mount = mount_of(source.base or source.path, read_mounts())
 
     def run(self, _now: float) -> float:
         begun = time.monotonic()
@@ -210,4 +217,5 @@ class _Scan:
         return max(SCAN_S, 10 * (time.monotonic() - begun))
 
     def stuck(self, seconds: float) -> None:
+        self.mount = mount_of(self._source.base or self._source.path, read_mounts())
         log.warning("%r: no answer from the file system for %.0f s", self._source.path, seconds)

@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError, Future
 
 import pytest
 
-from logstream_server.scheduler import SPARE_WORKERS, STUCK_S, WATCHDOG_S, Scheduler
+from logstream_server.scheduler import MAX_WORKERS, SPARE_WORKERS, STUCK_S, WATCHDOG_S, WORKERS_PER_MOUNT, Scheduler
 
 from .process import eventually
 
@@ -274,6 +274,75 @@ def test_a_job_that_hangs_is_told_once_a_run_and_so_is_every_other(scheduler: Sc
     assert not quick.stuck_for
     let_go.set()
     assert call.result(PATIENCE_S)
+
+
+class Place:
+    """What jobs work on."""
+
+    def __init__(self, mount: str) -> None:
+        self.mount = mount
+
+
+def test_one_dead_mount_takes_no_more_than_its_share_of_the_workers(scheduler: Scheduler) -> None:
+    """However many jobs hang there, and however many more wait for their turn; all of them are told, and all go on
+    when it answers."""
+    dead, well = Place("0:66"), Place("8:1")
+    hanging = [Hanging() for _ in range(MAX_WORKERS + 50)]
+    for job in hanging:
+        scheduler.add(job, dead)
+    eventually(lambda: sum(job.runs for job in hanging) == WORKERS_PER_MOUNT)
+    healthy = Work(lambda run: 0.01 if run < 20 else None)
+    scheduler.add(healthy, well)
+    assert healthy.wait_for(20)
+    assert scheduler.submit(lambda: "read", well).result(PATIENCE_S) == "read"
+    for job in hanging:
+        assert job.was_told.wait(PATIENCE_S)
+    assert scheduler._workers <= WORKERS_PER_MOUNT + SPARE_WORKERS + 1
+    assert sum(job.runs for job in hanging) == WORKERS_PER_MOUNT
+    for job in hanging[: len(hanging) // 2]:
+        scheduler.remove(job)
+    for job in hanging:
+        job.let_go.set()
+    for job in hanging[len(hanging) // 2 :]:
+        assert job.wait_for(1)
+    eventually(lambda: scheduler._workers <= SPARE_WORKERS)
+    assert not scheduler._parked
+    assert not scheduler._busy
+
+
+def test_calls_to_a_dead_mount_wait_as_jobs_do(scheduler: Scheduler) -> None:
+    let_go = threading.Event()
+    calls = [scheduler.submit(lambda: let_go.wait(PATIENCE_S), Place("0:66")) for _ in range(100)]
+    assert scheduler.submit(lambda: 7, Place("8:1")).result(PATIENCE_S) == 7
+    assert sum(call.running() for call in calls) <= WORKERS_PER_MOUNT
+    let_go.set()
+    assert all(call.result(PATIENCE_S) for call in calls)
+
+
+def test_a_job_that_hangs_elsewhere_than_it_was_thought_to_be_frees_its_place(scheduler: Scheduler) -> None:
+    """A link was changed, so that the jobs of a healthy mount hang in a dead one: once they are told, those who are
+    really on the healthy one go on."""
+
+    class Mistaken(Hanging):
+        mount = "8:1"
+
+        def stuck(self, seconds: float) -> None:
+            self.mount = "0:66"
+            super().stuck(seconds)
+
+    mistaken = [Mistaken() for _ in range(3 * WORKERS_PER_MOUNT)]
+    for job in mistaken:
+        scheduler.add(job, job)
+    eventually(lambda: sum(job.runs for job in mistaken) == WORKERS_PER_MOUNT)
+    healthy = Work(lambda run: 0.01 if run < 20 else None)
+    scheduler.add(healthy, Place("8:1"))
+    assert healthy.wait_for(20)
+    eventually(lambda: all(job.mount == "0:66" for job in mistaken) and not scheduler._busy["8:1"])
+    assert sum(job.runs for job in mistaken) <= 2 * WORKERS_PER_MOUNT  # some followed before they were told
+    for job in mistaken:
+        job.let_go.set()
+    for job in mistaken:
+        assert job.wait_for(1)
 
 
 # -- calls ------------------------------------------------------------------------------------------------------------

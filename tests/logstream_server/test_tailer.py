@@ -20,10 +20,12 @@ from logstream_server.files import LOCAL_FILE_SYSTEMS, file_system, stat_path
 from logstream_server.follow import Identity
 from logstream_server.follower import FollowOptions
 from logstream_server.ring import Ring
+from logstream_server.scheduler import MAX_WORKERS, WORKERS_PER_MOUNT
 from logstream_server.stream import Stream, StreamStatus
 from logstream_server.tailer import LogMonitor, _Scan
 
 from .process import eventually
+from .tailing.harness import mounted, why_no_mount
 
 PATIENCE_S = 20.0
 OPTIONS = FollowOptions(poll_interval_s=0.02, partial_after_s=0.1, rotate_wait_s=0.2)
@@ -371,6 +373,38 @@ def test_a_folder_that_hangs_is_named(tmp_path: Path, caplog: pytest.LogCaptureF
     monitor = LogMonitor([parse_source(str(tmp_path))], OPTIONS)
     _Scan(monitor, monitor._sources[0]).stuck(3.2)
     assert f"{str(tmp_path)!r}: no answer from the file system for 3 s" in caplog.text
+
+
+def test_hundreds_of_files_on_a_mount_that_hangs_leave_the_others_alone(monitors: Monitors, tmp_path: Path) -> None:
+    """More than there are threads; each of them says that it hangs, and each goes on when the mount answers."""
+    reason = why_no_mount()
+    if reason is not None:
+        pytest.skip(reason)
+    source, target, local = tmp_path / "source", tmp_path / "target", tmp_path / "local"
+    for folder in (source, local):
+        folder.mkdir()
+    for number in range(MAX_WORKERS + 44):
+        (source / f"{number}.log").write_text("old\n")
+    (local / "well.log").write_text("old\n")
+    with mounted(source, target) as mount:
+        monitor = monitors(target, local)
+        well = monitor.streams["well.log"]
+        remote = [stream for stream in monitor.streams.values() if stream is not well]
+        assert len(remote) == MAX_WORKERS + 44
+        eventually(lambda: all(stream.state.status == "following" for stream in remote))
+        mount.hang()
+        try:
+            eventually(lambda: all(stream.state.status == "hung" for stream in remote))
+            append(local / "well.log", "one\n")
+            eventually(lambda: lines(well) == [b"one"])
+            append(local / "new.log", "first\n")
+            eventually(lambda: "new.log" in monitor.streams and lines(monitor.streams["new.log"]) == [b"first"])
+            assert monitor.scheduler._workers < 3 * WORKERS_PER_MOUNT
+        finally:
+            mount.go_on()
+        append(source / "7.log", "again\n")
+        eventually(lambda: all(stream.state.status == "following" for stream in remote))
+        eventually(lambda: lines(monitor.streams["7.log"]) == [b"again"])
 
 
 def test_the_end_gives_everything_back(log: Path) -> None:
