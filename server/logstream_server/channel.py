@@ -107,6 +107,8 @@ class Channel:
         self.strays: list[Subscription] = []
         """Those that left all together and have yet to be sent on their way."""
         self.is_scheduled = False
+        self.led_at = -1.0
+        """When a client that is behind last took something."""
         self.quiet_since: float | None = None
         """Since when lines were filtered away without a word to the clients; None: they know where they are."""
 

@@ -18,7 +18,7 @@ from typing import Final
 from . import follow
 from .cursor import HEAD_BYTES, Generation, Mark, Position
 from .files import GONE_ERRNOS, MOUNT_ERRNOS, FileStat, LogFile, NotALog, Read, stat_path
-from .framing import MARKER_BYTES, Flag, LineFramer, Segment
+from .framing import MARKER_BYTES, Flag, LineFramer, Segment, count_newlines
 from .mounts import mount_of, read_mounts
 from .ring import EventKind, StreamEvent
 from .siblings import SETTLE_TRIES, Neighbours, Sibling, find_content, holds, open_sibling, settled_siblings
@@ -194,7 +194,10 @@ class Follower:
         if is_first and self._take_missed(now, reading.identity):
             self._renew(reading)
             return True
-        self._take(reading, read.data)
+        data = read.data
+        if len(data) == READ_BYTES:  # more follows: whole lines now, and the rest together with the rest of its line
+            data = data[: data.rfind(b"\n") + 1] or data
+        self._take(reading, data)
         return framer.offset < read.stat.size
 
     def _read_unsupported(self, reading: Reading, now: float) -> bool:
@@ -241,7 +244,7 @@ class Follower:
     def _append(self, reading: Reading, segments: list[Segment]) -> None:
         ring, counters = self.stream.ring, self.stream.counters
         for segment in segments:
-            lines = segment.data.count(b"\n") if not segment.flags else int(not segment.flags & Flag.HOLE)
+            lines = count_newlines(segment.data) if not segment.flags else int(not segment.flags & Flag.HOLE)
             ring.append(
                 reading.generation,
                 segment.start,

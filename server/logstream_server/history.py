@@ -14,7 +14,7 @@ from .catchup import Leg
 from .cursor import HEAD_BYTES, Cursor, Generation, Mark, Position, Positions
 from .files import GONE_ERRNOS, LogFile, NotALog
 from .filters import LineFilter
-from .framing import MARKER_BYTES, Flag, LineFramer
+from .framing import MARKER_BYTES, Flag, LineFramer, count_newlines
 from .ring import Entry
 from .siblings import find_content, holds, list_siblings, open_sibling
 from .stream import Stream
@@ -167,7 +167,7 @@ def find_lines(file: LogFile, end: int, lines: int) -> int:
     while position > 0:
         start = max(0, position - block_bytes)
         block = file.read(start, position - start).data
-        found = block.count(b"\n")
+        found = count_newlines(block)
         if found >= missing:
             at = len(block)
             for _ in range(missing):

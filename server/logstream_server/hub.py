@@ -45,6 +45,9 @@ RETRY_S: Final = 1.0
 """How long a reader waits for a file system that refuses."""
 READS_PER_STREAM: Final = 4
 CACHED_CHUNKS: Final = 32
+LEAD_S: Final = 1.0
+"""How long a channel without live clients waits for the fastest of those behind, counted from when that last took
+something."""
 
 
 @dataclass(slots=True)
@@ -210,9 +213,15 @@ class Hub:
         self._report(stream)
 
     def _report(self, stream: Stream) -> None:
-        """Tell the ring how far the live views are, and a source that waited for them to go on."""
-        channels = self._channels.get(stream)
-        stream.ring.consumed(min(channel.total for channel in channels.values()) if channels else None)
+        """Tell the ring how far the live views are, and a source that waited for them to go on.
+
+        A channel that is led counts only where there is no other: the source must not run ahead of everybody, but
+        nobody waits for one slow client.
+        """
+        channels = self._channels.get(stream, {}).values()
+        live = [channel.total for channel in channels if not self._is_led(channel)]
+        led = max((channel.total for channel in channels), default=None)
+        stream.ring.consumed(min(live) if live else led)
         if stream.ring.throttled and stream.ring.backlog_bytes <= stream.ring.capacity_bytes // 4:
             stream.ring.throttled = False
             self.monitor.wake(stream)
@@ -221,7 +230,7 @@ class Hub:
 
     def _schedule(self, channel: Channel, *, at_once: bool = True) -> None:
         """Flush when it is time; `at_once` False: not before other work of the loop had its turn."""
-        if channel.flushing is not None or channel.is_scheduled:
+        if channel.flushing is not None or channel.is_scheduled or self._is_led(channel):
             return
         due = channel.pacer.due()
         is_due = due <= self._time()
@@ -237,7 +246,7 @@ class Hub:
 
     def _flush_scheduled(self, channel: Channel) -> None:
         channel.is_scheduled = False
-        if channel.flushing is None and channel in self._streams:
+        if channel.flushing is None and channel in self._streams and not self._is_led(channel):
             self._flush(channel)
 
     def _flush(self, channel: Channel) -> None:
@@ -290,19 +299,22 @@ class Hub:
         channel.pacer.flushed(began, ended)
         if batch.gap is not None:
             self._close_all(channel, batch.gap)
-        if channel.strays:
-            strays, channel.strays = channel.strays, []
-            for subscription in strays:
-                channel.return_stray(subscription)
-                self.pump(subscription)
-        self._note_quiet(channel, batch)
-        stream = self._streams.get(channel)
-        if stream is not None:
-            self._report(stream)
+        self._advanced(channel, batch)
         if channel.ring.head()[0] > channel.next_seq:
             self._schedule(channel, at_once=False)
         elif not channel.members:
             self._drop(channel)
+
+    def _advanced(self, channel: Channel, batch: Batch) -> None:
+        """The channel stands behind one more batch."""
+        strays, channel.strays = channel.strays, []
+        for subscription in strays:
+            channel.return_stray(subscription)
+            self.pump(subscription)
+        self._note_quiet(channel, batch)
+        stream = self._streams.get(channel)
+        if stream is not None:
+            self._report(stream)
 
     def _close_all(self, channel: Channel, gap: StreamEvent) -> None:
         """A loss that plain clients can only be told by closing."""
@@ -326,7 +338,11 @@ class Hub:
             if subscription.seq is None and not self._find_place(subscription):
                 return
             if subscription.seq == channel.next_seq:
+                if self._lead(subscription):
+                    continue
                 channel.join_or_wait(subscription)
+                if channel.live and channel.ring.head()[0] > channel.next_seq:
+                    self._schedule(channel, at_once=False)  # what came while nobody was live
                 return
             assert subscription.seq is not None
             batch = channel.window.get(subscription.seq)
@@ -335,7 +351,29 @@ class Hub:
             else:
                 self._send_from_ring(subscription)
 
+    def _is_led(self, channel: Channel) -> bool:
+        """Whether the channel goes at the pace of the fastest of its clients, as nobody is live: batches for nobody
+        would be encoded in vain, and the source would run away from them all."""
+        if channel.live or self.now - channel.led_at > LEAD_S:
+            return False
+        return any(member.place in (Place.BEHIND, Place.READING) for member in channel.members)
+
+    def _lead(self, subscription: Subscription) -> bool:
+        """Nobody is live: who comes to the channel's end takes it one batch on. False: there is nothing more."""
+        channel = subscription.channel
+        if channel.live or channel.flushing is not None or channel.strays:
+            return False
+        batch = channel.next_batch()
+        if batch is None:
+            return False
+        channel.led_at = self.now
+        if batch.gap is not None:
+            self._count_gap(batch.gap.kind.value, batch.gap.lost_bytes)
+        self._advanced(channel, batch)
+        return True
+
     def _send_batch(self, subscription: Subscription, batch: Batch) -> None:
+        subscription.channel.led_at = self.now
         subscription.seq, subscription.positions = batch.next_seq, batch.end
         if batch.frames:
             subscription.sink.write(batch.frames)
@@ -388,6 +426,7 @@ class Hub:
 
     def _deliver(self, subscription: Subscription, encoded: Encoded, next_seq: int | None) -> None:
         subscription.positions, subscription.seq = encoded.end, next_seq
+        subscription.channel.led_at = self.now
         if encoded.frames:
             if not subscription.sink.write(encoded.frames):
                 subscription.chunk_bytes = FIRST_CHUNK_BYTES
@@ -568,6 +607,8 @@ class Hub:
             if not reads.running:
                 reads.chunks.clear()  # they were for clients that asked at about the same time
         for channel in list(self._streams):
+            if not channel.live and channel.ring.head()[0] > channel.next_seq:
+                self._schedule(channel)  # nobody leads it any more
             if channel.quiet_since is not None and now - channel.quiet_since >= interval / 2:
                 self._tell_place(channel)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -93,7 +94,7 @@ class Scheduler:
         self._heap: list[tuple[float, int, _Task]] = []
         self._order = itertools.count()
         self._workers = 0
-        self._idle = 0
+        self._alarms: list[float] = []  # of each idle worker: when it looks again by itself
         self._running: set[_Task] = set()
         self._busy: Counter[str] = Counter()  # running tasks by mount
         self._parked: dict[str, deque[_Task]] = {}  # due, but their mount has all the workers that it may have
@@ -145,6 +146,10 @@ class Scheduler:
             self._push(_Task(_Once(call, future), place), time.monotonic())
         return future
 
+    @property
+    def _idle(self) -> int:
+        return len(self._alarms)
+
     # -- inside, all with the lock held but the runs themselves --------------------------------------------------------
 
     def _push(self, task: _Task, due: float) -> None:
@@ -167,14 +172,15 @@ class Scheduler:
                 task = heapq.heappop(self._heap)[2]
                 if self._park_if_crowded(task):
                     continue
-                if self._heap and self._idle:
-                    self._ready.notify()
+                if self._heap and self._idle and self._heap[0][0] < min(self._alarms):
+                    self._ready.notify()  # this worker is busy now: one that waits must see to the next in time
                 return task
             if self._idle >= SPARE_WORKERS:
                 return None
-            self._idle += 1
-            self._ready.wait(self._heap[0][0] - now if self._heap else None)
-            self._idle -= 1
+            alarm = self._heap[0][0] if self._heap else math.inf
+            self._alarms.append(alarm)
+            self._ready.wait(None if alarm == math.inf else alarm - now)
+            self._alarms.remove(alarm)
         return None
 
     def _park_if_crowded(self, task: _Task) -> bool:
