@@ -30,29 +30,36 @@ def modules(package: str) -> set[str]:
     return {file.stem for file in files} - {"__init__"}
 
 
-def contract(kind: str) -> dict[str, Any]:
-    """The one import contract of a kind."""
+def contracts(kind: str) -> list[dict[str, Any]]:
+    """The import contracts of a kind."""
     table = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
-    found: list[dict[str, Any]] = [each for each in table["contracts"] if each["type"] == kind]
-    assert len(found) == 1
-    return found[0]
+    return [each for each in table["contracts"] if each["type"] == kind]
 
 
-def layers() -> list[set[str]]:
-    """The names in each layer, highest first."""
-    return [set(re.findall(r"\w+", layer)) for layer in contract("layers")["layers"]]
+def layers(package: str) -> list[set[str]]:
+    """The names in each layer of a package, highest first."""
+    (found,) = [each for each in contracts("layers") if each["containers"] == [package]]
+    return [set(re.findall(r"\w+", layer)) for layer in found["layers"]]
 
 
-def test_every_module_is_in_exactly_one_layer() -> None:
-    listed = [name for layer in layers() for name in layer]
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_module_is_in_exactly_one_layer(package: str) -> None:
+    listed = [name for layer in layers(package) for name in layer]
     assert sorted(listed) == sorted(set(listed)), "a module is listed twice in pyproject.toml"
-    missing = modules("logstream_server") - set(listed)
+    missing = modules(package) - set(listed)
     assert not missing, f"add to `layers` in pyproject.toml, as core (last) or shell (first): {sorted(missing)}"
 
 
-def test_every_core_module_is_kept_from_io() -> None:
-    there = modules("logstream_server") & layers()[-1]
-    kept = {name.removeprefix("logstream_server.") for name in contract("forbidden")["source_modules"]}
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_core_module_is_kept_from_io(package: str) -> None:
+    there = modules(package) & layers(package)[-1]
+    prefix = f"{package}."
+    kept = {
+        name.removeprefix(prefix)
+        for each in contracts("forbidden")
+        for name in each["source_modules"]
+        if name.startswith(prefix)
+    }
     assert kept == there, "the core modules in `layers` that exist and `source_modules` must be the same"
 
 

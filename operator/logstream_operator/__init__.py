@@ -1,4 +1,8 @@
 """The Kubernetes operator: turns a `LogStream` resource into the objects that run the server.
 
-Nothing is here yet; the package exists so that its name, its type marker and its import contract do.
+handlers (kopf) -> queue of keys -> reconcile: read the spec, resolve what it leaves open, render, plan, apply, assess.
 """
+
+from importlib.metadata import version
+
+__version__ = version("logstream")
