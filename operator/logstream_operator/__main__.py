@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 
-from .errors import SettingsError
+from .errors import CannotStart, SettingsError
 from .journal import configure_log
 from .lifecycle import run_operator
 from .settings import Settings, render_help
@@ -26,7 +26,10 @@ def main() -> None:
         sys.stderr.write(f"logstream-operator cannot start:\n{error}\n")
         sys.exit(USAGE_STATUS)
     configure_log(settings.log_format, settings.log_level)
-    asyncio.run(run_operator(settings))
+    try:
+        asyncio.run(run_operator(settings))
+    except CannotStart as error:
+        sys.exit(f"logstream-operator cannot start: {error}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from . import names
 from .errors import Refused
 from .resolve import Resolved
 from .status import OPEN, Condition, State, Type
-from .workload import Manifest
+from .workload import USER, Manifest
 
 BAD_STATES: Final = ("unreadable", "refused", "unsupported", "hung")
 """States of a stream in which a file is there and gives no lines (the server's `StreamStatus`)."""
@@ -110,7 +110,7 @@ def assess_source(resolved: Resolved, seen: Observed) -> Condition:
         counted = ", ".join(f"{number} {state}" for state, number in bad.items())
         message = f"{where}: {following} followed, {counted}{details}"
         if "unreadable" in bad and not details:
-            message += "; user 10001, or a group in spec.source.supplementalGroups, must be able to read the files"
+            message += f"; user {USER}, or a group in spec.source.supplementalGroups, must be able to read the files"
         state = State.TRUE if following else State.FALSE
         return Condition(Type.SOURCE_AVAILABLE, state, f"Files{next(iter(bad)).title()}", message)
     if following:

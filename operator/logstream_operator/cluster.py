@@ -18,7 +18,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
 from urllib3.exceptions import HTTPError
 
-from .errors import Refused, Unreachable
+from .errors import CannotStart, Refused, Unreachable
 from .names import EVENT, KINDS, LOGSTREAM, MANAGER, Kind
 from .workload import Manifest
 
@@ -43,12 +43,15 @@ class _NoDiscovery:
 
 
 def connect() -> DynamicClient:
-    """A client for the cluster that we run in, or else for the one that KUBECONFIG names."""
+    """A client for the cluster that we run in, or else for the one that KUBECONFIG names. Raises CannotStart."""
     settings = client.Configuration()
     try:
         config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
     except config.ConfigException:
-        config.load_kube_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+        try:
+            config.load_kube_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+        except config.ConfigException as error:
+            raise CannotStart(f"this is no pod of a cluster, and KUBECONFIG names none either: {error}") from error
     return DynamicClient(client.ApiClient(settings), discoverer=_NoDiscovery)  # type: ignore[no-untyped-call]
 
 

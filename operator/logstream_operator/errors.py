@@ -2,6 +2,7 @@
 
     OperatorError
     ├── SettingsError      the administrator: how the operator was started
+    ├── CannotStart        the administrator: a port in use, no cluster to connect to
     ├── NotAccepted        the resource's author: what the spec asks for cannot be had; `reason` is the condition's word
     ├── Refused            the resource's author or the administrator: the API server said no to one object
     └── Unreachable        the environment: the API server cannot answer now; trying again helps
@@ -39,6 +40,10 @@ class SettingsError(OperatorError):
 
     def __str__(self) -> str:
         return "\n".join(str(problem) for problem in self.problems)
+
+
+class CannotStart(OperatorError):
+    """Something outside that must be there before the operator can run; the text says what."""
 
 
 class NotAccepted(OperatorError):

@@ -14,7 +14,7 @@ from aiohttp import web
 from . import names
 from .cluster import Cluster, connect
 from .endpoints import create_endpoints
-from .errors import OperatorError, Unreachable
+from .errors import CannotStart, OperatorError, Unreachable
 from .handlers import create_kopf_settings, create_registry
 from .metrics import Metrics
 from .names import Key
@@ -48,7 +48,7 @@ class Operator:
         )
         await runner.setup()
         try:
-            await web.TCPSite(runner, port=self._settings.port).start()
+            await self._listen(runner)
             await self._wait_for_definition()
             async with asyncio.TaskGroup() as group:
                 others = [group.create_task(self.queue.run(self._settings.workers)), group.create_task(self._resync())]
@@ -57,6 +57,12 @@ class Operator:
                     task.cancel()
         finally:
             await runner.cleanup()
+
+    async def _listen(self, runner: web.AppRunner) -> None:
+        try:
+            await web.TCPSite(runner, port=self._settings.port).start()
+        except OSError as error:
+            raise CannotStart(f"port {self._settings.port} cannot be listened on: {error.strerror}") from error
 
     async def _watch(self) -> None:
         namespaces = self._settings.namespaces

@@ -28,8 +28,5 @@ class Metrics:
             PREFIX + "reconcile_duration_seconds", "How long a look took.", registry=self.registry
         )
         self.managed = Gauge(PREFIX + "managed", "LogStreams that are looked after.", registry=self.registry)
-        self.writes = Counter(
-            PREFIX + "writes", "Objects written, by what was done.", labelnames=["verb", "kind"], registry=self.registry
-        )
         depth = Gauge(PREFIX + "queue_depth", "LogStreams that wait to be looked at.", registry=self.registry)
         depth.set_function(lambda: float(queue_depth()))

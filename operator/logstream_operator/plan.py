@@ -101,13 +101,11 @@ def covers(live: Any, wanted: Any) -> bool:
 
     Lists of named things (containers, variables, ports) may have more of them too; all others are compared in full.
     """
+    if live is None and wanted in ("", {}, [], ()):
+        return True  # the API server leaves out what is empty
     if isinstance(wanted, Mapping):
-        if not wanted and live is None:
-            return True  # the API server leaves out what is empty
         return isinstance(live, Mapping) and all(covers(live.get(key), value) for key, value in wanted.items())
     if isinstance(wanted, Sequence) and not isinstance(wanted, str):
-        if not wanted and live is None:
-            return True
         return isinstance(live, Sequence) and not isinstance(live, str) and _covers_list(live, wanted)
     return bool(live == wanted) or _same_quantity(live, wanted)
 

@@ -36,7 +36,8 @@ class Option:
 
 def option(read: Read, allowed: str, purpose: str, default: Any = None) -> Any:
     """Declare a field."""
-    return field(default=default, metadata={_OPTION: Option(read, allowed, purpose)})
+    # A factory, since a dict is no default that Python takes; nobody changes it.
+    return field(default_factory=lambda: default, metadata={_OPTION: Option(read, allowed, purpose)})
 
 
 def flag_of(name: str) -> str:

@@ -16,8 +16,8 @@ from .resolve import Resolved
 Manifest = dict[str, Any]
 Resources = Mapping[str, Mapping[str, str | int]]
 
-USER: Final = 10001
-"""Not root, and no user of the node: `minikube mount --uid 10001` gives it the files."""
+USER: Final = 65532
+"""Not root, and no user of the node: the image has the same one; `minikube mount --uid 65532` gives it the files."""
 PRE_STOP_S: Final = 5
 """How long a server that is to end goes on taking clients: proxies hear of its end only after a moment."""
 DRAIN_S: Final = 15
