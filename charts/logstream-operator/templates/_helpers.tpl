@@ -1,0 +1,67 @@
+{{- define "logstream-operator.name" -}}
+{{- default .Release.Name .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "logstream-operator.selector" -}}
+app.kubernetes.io/name: logstream-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "logstream-operator.labels" -}}
+{{ include "logstream-operator.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- /* Names that are unique in the cluster. */ -}}
+{{- define "logstream-operator.clusterName" -}}
+{{- printf "%s-%s" .Release.Namespace (include "logstream-operator.name" .) | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "logstream-operator.image" -}}
+{{- printf "%s:%s" .image.repository (default .chart.AppVersion .image.tag) }}
+{{- end }}
+
+{{- /* Whether the release may write the definition: one of another release, kept when that was uninstalled, stays as it is. */ -}}
+{{- define "logstream-operator.ownsDefinition" -}}
+{{- $found := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" "logstreams.logstream.dev" }}
+{{- $owner := dig "metadata" "annotations" "meta.helm.sh/release-name" "" $found }}
+{{- $namespace := dig "metadata" "annotations" "meta.helm.sh/release-namespace" "" $found }}
+{{- if or (not $found) (and (eq $owner .Release.Name) (eq $namespace .Release.Namespace)) }}yes{{ end }}
+{{- end }}
+
+{{- /* The rules that the operator needs in the namespaces that it looks after. */ -}}
+{{- define "logstream-operator.rules" -}}
+- apiGroups: [logstream.dev]
+  resources: [logstreams]
+  verbs: [get, list, watch]
+- apiGroups: [logstream.dev]
+  resources: [logstreams/status]
+  verbs: [get, patch]
+# Objects that name a LogStream as their owner may be made only by who may set its finalizers.
+- apiGroups: [logstream.dev]
+  resources: [logstreams/finalizers]
+  verbs: [update]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services, persistentvolumeclaims]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [monitoring.coreos.com]
+  resources: [podmonitors]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [get, list, create, patch]
+{{- end }}
