@@ -44,12 +44,14 @@ def create_registry(enqueue: Enqueue, enqueue_all: Callable[[], None]) -> kopf.O
     async def login(**arguments: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
 
-    @kopf.on.event(group=names.GROUP, version=names.VERSION, plural=names.PLURAL, registry=registry)
+    @kopf.on.event(
+        group=names.GROUP, version=names.VERSION, plural=names.PLURAL, id="see_logstreams", registry=registry
+    )
     async def see_logstream(namespace: str | None, name: str, **_: Any) -> None:
         assert namespace is not None  # the definition says so
         enqueue(Key(namespace, name))
 
-    @kopf.on.event(group="", version="v1", plural=names.NODE.plural, registry=registry)
+    @kopf.on.event(group="", version="v1", plural=names.NODE.plural, id="see_nodes", registry=registry)
     async def see_node(name: str, labels: Mapping[str, str], type: str | None, **_: Any) -> None:  # noqa: A002 - kopf's
         if nodes.observe(name, None if type == "DELETED" else labels):
             enqueue_all()

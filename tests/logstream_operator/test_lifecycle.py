@@ -1,0 +1,80 @@
+"""lifecycle: what must be there before the operator runs; the rest is shown on a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from logstream_operator.errors import CannotStart, Unreachable
+from logstream_operator.lifecycle import Operator
+from logstream_operator.names import Key
+from logstream_operator.settings import Settings
+
+from .examples import until
+
+
+class NoCluster:
+    """An API server that cannot be reached."""
+
+    async def get(self, *_: Any) -> None:
+        raise Unreachable("LogStream", None, "no route")
+
+    async def list(self, *_: Any, **__: Any) -> None:
+        raise Unreachable("LogStreams", None, "no route")
+
+
+def operator(**settings: Any) -> Operator:
+    cluster: Any = NoCluster()
+    session: Any = None
+    return Operator(Settings(server_image="x", **settings), cluster, session)
+
+
+def test_a_port_in_use_is_named() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        async def run() -> None:
+            await operator(port=port).run()
+
+        with pytest.raises(CannotStart, match=f"port {port} cannot be listened on"):
+            asyncio.run(run())
+
+
+def test_failures_are_counted_and_tried_again() -> None:
+    async def run() -> None:
+        found = operator()
+        task = asyncio.create_task(found.queue.run(1))
+        found.queue.add(Key("team", "app"), 0)
+        sample = ("logstream_operator_reconciles_total", {"result": "failed"})
+        await until(lambda: found.metrics.registry.get_sample_value(*sample) == 1)
+        await until(lambda: len(found.queue) == 1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "words"),
+    [
+        pytest.param(["--port", "x"], {}, "--port 'x': must be a whole number", id="a bad value"),
+        pytest.param(["--server-image", "x"], {"KUBECONFIG": "/none"}, "KUBECONFIG names none", id="no cluster"),
+        pytest.param(["--help"], {}, "LOGSTREAM_OPERATOR_PORT", id="the help page"),
+    ],
+)
+def test_the_program_says_why_it_cannot_start(
+    argv: list[str], environ: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    program = [sys.executable, "-m", "logstream_operator", *argv]
+    ended = subprocess.run(
+        program, env={"HOME": str(tmp_path), **environ}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert words in ended.stderr + ended.stdout
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == (0 if "--help" in argv else 2 if "--port" in argv else 1)
