@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hmac
+from functools import lru_cache
+from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
@@ -10,6 +12,9 @@ from starlette.responses import PlainTextResponse, Response
 
 from .settings import Settings
 from .tokens import Tokens
+
+ORIGINS_KEPT: Final = 64
+"""Few pages show one server's lines; both headers may be long, so that this is also a bound on memory."""
 
 
 def check(settings: Settings, tokens: Tokens, request: HTTPConnection) -> Response | None:
@@ -22,6 +27,7 @@ def check(settings: Settings, tokens: Tokens, request: HTTPConnection) -> Respon
     return None
 
 
+@lru_cache(ORIGINS_KEPT)
 def origin_allowed(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
     """Whether a page of `origin` may talk to us: it came from this very host (whatever the scheme, since TLS may end
     before us), or it is listed. A page's opaque origin ("null") is nobody's."""

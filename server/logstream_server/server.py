@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import logging
 import resource
 import socket
@@ -123,6 +124,14 @@ def keep_freed_memory() -> None:
         mallopt(_M_ARENA_MAX, 2)
 
 
+def calm_collector() -> None:
+    """Have the cycle collector look less often, and never at what is there from the start: with its defaults it takes a
+    twentieth of the time in which thousands of clients connect, and finds little."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+
+
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h of the GNU C library
 _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
@@ -226,6 +235,7 @@ def run(settings: Settings, remarks: Sequence[str] = ()) -> int:
             side = sockets.enter_context(contextlib.closing(listen(settings.host, settings.metrics_port, stall_s)))
             log.info("health and metrics at %s", url_of(side, "/"))
         config = make_config(create_app(settings, service), settings)
+        calm_collector()
         server = Server(config, service, None if side is None else make_side_server(service, side))
         print(url_of(sock, settings.base_path + "/"), flush=True)
         server.run(sockets=[sock])

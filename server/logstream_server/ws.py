@@ -7,7 +7,10 @@ comes after it, as a close code and a reason that a person can read.
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
+from typing import Final
 
+from starlette.datastructures import QueryParams
 from starlette.responses import PlainTextResponse, Response
 from starlette.websockets import WebSocket
 
@@ -23,6 +26,9 @@ from .stream import Stream, StreamStatus
 from .view import Format, View
 
 log = logging.getLogger(__name__)
+
+QUERIES_KEPT: Final = 128
+"""Clients of one page ask the same, and a thousand of them come at once after a restart."""
 
 
 async def socket_endpoint(websocket: WebSocket) -> None:
@@ -86,7 +92,7 @@ def _busy(status: int, reason: str, retry_s: int) -> Response:
 
 async def _serve(service: Service, websocket: WebSocket, handshake: _Handshake) -> None:
     try:
-        query = parse_socket_query(websocket.query_params.multi_items(), websocket.scope["subprotocols"])
+        query = _parse_query(websocket.scope["query_string"], tuple(websocket.scope["subprotocols"]))
         stream = _stream(service, query)
     except BadQuery as error:
         offered = websocket.scope["subprotocols"]
@@ -104,6 +110,11 @@ async def _serve(service: Service, websocket: WebSocket, handshake: _Handshake) 
     handshake.join(connection)
     take_over(connection)
     await _begin(service, connection, query, stream, handshake)
+
+
+@lru_cache(QUERIES_KEPT)
+def _parse_query(query_string: bytes, offered: tuple[str, ...]) -> SocketQuery:
+    return parse_socket_query(QueryParams(query_string).multi_items(), offered)
 
 
 def _stream(service: Service, query: SocketQuery) -> Stream | None:
