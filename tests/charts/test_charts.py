@@ -1,0 +1,152 @@
+"""The charts, the samples and skaffold.yaml as files: what can be seen of them without Helm.
+
+What they render, and that a cluster takes it, is shown on a cluster (tests/cluster).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from logstream_operator import names
+from logstream_operator.roots import Root
+from logstream_operator.spec import parse_logstream
+from logstream_operator.workload import Manifest
+
+ROOT = Path(__file__).parent.parent.parent
+CHARTS = [ROOT / "charts/logstream-operator", ROOT / "charts/logstream"]
+OPERATOR = CHARTS[0]
+SAMPLES = sorted((ROOT / "manifests/samples").glob("*.yaml"))
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+def paths(values: Any, prefix: str = "") -> Iterator[str]:
+    """The dotted path of every value that is no mapping, or an empty one."""
+    if isinstance(values, dict) and values:
+        for key, value in values.items():
+            yield from paths(value, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix
+
+
+def described(schema: dict[str, Any], path: str) -> bool:
+    """Whether the schema has an entry for the value, or leaves its inside to the cluster's own schema."""
+    for key in path.split("."):
+        if "properties" not in schema:
+            return True
+        if key not in schema["properties"]:
+            return False
+        schema = schema["properties"][key]
+    return True
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
+def test_every_value_is_in_the_schema(chart: Path) -> None:
+    schema = json.loads((chart / "values.schema.json").read_text())
+    assert [path for path in paths(load(chart / "values.yaml")) if not described(schema, path)] == []
+    assert schema["additionalProperties"] is False, "a misspelt value must be refused"
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
+def test_every_value_is_explained(chart: Path) -> None:
+    """A line `# --` above each value, or above one that it is part of."""
+    explained: set[str] = set()
+    stack: list[tuple[int, str]] = []
+    above = ""
+    for line in (chart / "values.yaml").read_text().splitlines():
+        found = re.match(r"( *)(\w+):", line)
+        if found:
+            stack = [each for each in stack if each[0] < len(found[1])] + [(len(found[1]), found[2])]
+            if above:
+                explained.add(".".join(name for _, name in stack))
+        if line.lstrip().startswith("#"):
+            above = "#" if above or "# --" in line else ""
+        elif found or not line.strip():
+            above = ""
+    prefixes = [(path, [path.rsplit(".", n)[0] for n in range(9)]) for path in paths(load(chart / "values.yaml"))]
+    assert [path for path, parts in prefixes if not explained & set(parts)] == []
+
+
+@pytest.mark.parametrize(
+    "template", [path for chart in CHARTS for path in (chart / "templates").rglob("*.yaml")], ids=lambda path: path.name
+)
+def test_a_template_makes_one_kind_of_object(template: Path) -> None:
+    kinds = re.findall(r"^kind: (\w+)$", template.read_text(), re.MULTILINE)
+    assert len(kinds) <= 1
+
+
+def test_both_charts_have_the_same_version() -> None:
+    first, second = (load(chart / "Chart.yaml") for chart in CHARTS)
+    for key in ("version", "appVersion", "kubeVersion"):
+        assert first[key] == second[key]
+    assert load(CHARTS[1] / "values.yaml")["test"]["image"] == f"logstream-server:{first['appVersion']}"
+
+
+def test_the_operator_has_the_rights_that_it_uses() -> None:
+    text = (OPERATOR / "templates/_helpers.tpl").read_text() + (OPERATOR / "templates/clusterrole.yaml").read_text()
+    rules = re.findall(r"- apiGroups: \[(.*?)\]\n\s+resources: \[(.*?)\]\n\s+verbs: \[(.*?)\]", text)
+    granted = {
+        (group.strip('"'), resource.strip()): set(re.split(r",\s*", verbs))
+        for group, resources, verbs in rules
+        for resource in resources.split(",")
+    }
+    for kind in names.KINDS.values():
+        verbs = granted[kind.api_version.rpartition("/")[0], kind.plural]
+        assert {"get", "list"} <= verbs, kind
+        if kind in names.CHILDREN:
+            assert {"watch", "create", "patch", "delete"} <= verbs, kind
+    assert "secrets" not in text, "tokens are not the operator's to read"
+    assert "*" not in {verb for verbs in granted.values() for verb in verbs}
+
+
+# -- samples and skaffold ----------------------------------------------------------------------------------------------
+
+
+def logstreams() -> list[Manifest]:
+    found = [document for path in SAMPLES for document in yaml.safe_load_all(path.read_text())]
+    return [document for document in found if document["kind"] == "LogStream"]
+
+
+def test_there_are_samples() -> None:
+    assert "minikube.yaml" in [path.name for path in SAMPLES]
+    assert len(logstreams()) == len(SAMPLES)
+
+
+@pytest.mark.parametrize("sample", logstreams(), ids=lambda sample: sample["metadata"]["name"])
+def test_a_sample_is_taken_and_scales(sample: Manifest) -> None:
+    body = {**sample, "metadata": {**sample["metadata"], "namespace": "default", "uid": "u"}}
+    stream = parse_logstream(body)
+    assert stream.spec.autoscaling is not None, "every sample shows autoscaling"
+    roots = (Root("/minikube-host"), Root("/var/log/apps", groups=(4,)))
+    host_path = stream.spec.source.host_path
+    assert host_path is None or any(root.holds(host_path) for root in roots)
+
+
+def test_the_minikube_sample_needs_the_charts_own_values_only() -> None:
+    (sample,) = [each for each in logstreams() if each["metadata"]["name"] == "app"]
+    allowed = [Root(each["path"]) for each in load(OPERATOR / "values.yaml")["allowedRoots"]]
+    assert any(root.holds(sample["spec"]["source"]["hostPath"]) for root in allowed)
+
+
+def test_skaffold_sets_values_that_there_are() -> None:
+    config = load(ROOT / "skaffold.yaml")
+    artifacts = {artifact["image"] for artifact in config["build"]["artifacts"]}
+    assert artifacts == {"logstream-server", "logstream-operator"}
+    for release in config["deploy"]["helm"]["releases"]:
+        values = load(ROOT / release["chartPath"] / "values.yaml")
+        schema = json.loads((ROOT / release["chartPath"] / "values.schema.json").read_text())
+        for path, text in {**release.get("setValues", {}), **release.get("setValueTemplates", {})}.items():
+            assert path.split(".")[0] in values
+            assert described(schema, path), path
+            for name in re.findall(r"IMAGE_(?:REPO|TAG|FULLY_QUALIFIED)_(\w+)", str(text)):
+                assert name.replace("_", "-") in artifacts
+    assert [profile["name"] for profile in config["profiles"]] == ["minikube"]
