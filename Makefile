@@ -7,10 +7,10 @@ ARGS ?=
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-tailing check format clean environment
+.PHONY: help serve test test-tailing e2e cluster-up cluster-down cluster-images check format clean environment
 
 help:  ## list the commands
-	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z0-9-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 # Quoted twice in `make serve FILE='/var/log/*.log'`: set -f leaves the glob for the server, which sees new files too.
 serve:  ## follow FILE and serve it: make serve FILE=/var/log/dpkg.log [PORT=9000] [ARGS='--tail 100 ...']
@@ -25,6 +25,22 @@ test: environment  ## run the tests: make test [ARGS='-k cursor']
 test-tailing: environment  ## run the whole suite of what happens to log files, a quarter of an hour
 	@tests/system-packages.sh
 	LOGSTREAM_TEST_TAILING=all $(BIN)/python -m pytest tests/logstream_server/tailing $(ARGS)
+
+CLUSTER = PYTHONPATH=tests/cluster $(BIN)/python -m testcluster
+
+# Ready programs first: pytest gives no test half an hour. What the machine lacks is for the tests to skip or fail by.
+e2e: environment  ## run the tests on a Kubernetes cluster: of this machine, or the one of KUBECONFIG
+	@$(CLUSTER) prepare
+	$(BIN)/python -m pytest -p no:randomly --timeout=600 tests/cluster $(ARGS)
+
+cluster-up: environment  ## start a Kubernetes cluster on this machine (Debian 12, root); builds it the first time
+	@$(CLUSTER) up
+
+cluster-images: environment  ## build the images of server and operator into the cluster
+	@$(CLUSTER) images
+
+cluster-down: environment  ## remove the cluster, with everything that is in it
+	@$(CLUSTER) down
 
 check: environment  ## look for mistakes without running anything: ruff, mypy, import contracts
 	$(BIN)/ruff check .

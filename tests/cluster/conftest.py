@@ -1,0 +1,113 @@
+"""The cluster that the tests of this folder run on: this machine's own, or the one that KUBECONFIG names.
+
+This machine's cluster is started when the first test asks for it, and removed after the last; one that was up before
+(`make cluster-up`) is used and left. `make e2e` runs this folder, and nothing else does: it is collected only when a
+path below it is named.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testcluster import cluster as ours
+from testcluster import images, settings
+from testcluster.errors import Unsuitable
+from testcluster.kubectl import Kubectl
+from testcluster.target import Cluster
+
+HERE = Path(__file__).parent
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leaves this folder out of runs that do not name it: a cluster is minutes of work."""
+    named = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
+    if collection_path.is_relative_to(HERE) and not any(path.is_relative_to(HERE) for path in named):
+        return True
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What ends the cluster comes last."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The cluster, up; see the module."""
+    cache = settings.Cache.from_env()
+    named = os.environ.get("KUBECONFIG")
+    try:
+        if named and named != str(settings.KUBECONFIG):
+            yield _another(cache, Path(named))
+            return
+        started = ours.up(cache)
+    except Unsuitable as error:
+        pytest.skip(str(error))
+    yield _ours(cache, started=started)
+    if started and settings.STATE.exists():
+        ours.down()
+
+
+@pytest.fixture(scope="session")
+def project_images(cluster: Cluster) -> dict[str, str]:
+    """The images of `server` and `operator`, built from this checkout's Dockerfiles and known to the node.
+
+    On another's cluster they are named by LOGSTREAM_SERVER_IMAGE and LOGSTREAM_OPERATOR_IMAGE, and are there already.
+    """
+    if cluster.is_ours:
+        images.build_project(settings.Cache.from_env())
+        return {"server": images.SERVER, "operator": images.OPERATOR}
+    variables = {each: f"LOGSTREAM_{each.upper()}_IMAGE" for each in ("server", "operator")}
+    if missing := [name for name in variables.values() if name not in os.environ]:
+        pytest.skip(f"KUBECONFIG names a cluster whose images are not known: set {' and '.join(missing)}")
+    return {each: os.environ[name] for each, name in variables.items()}
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A new namespace, removed with everything in it after the test."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    cluster.kubectl("create", "namespace", name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def _ours(cache: settings.Cache, *, started: bool) -> Cluster:
+    return Cluster(
+        kubectl=ours.kubectl(),
+        kubeconfig=settings.KUBECONFIG,
+        programs=ours.prepare(cache, ours=True),
+        is_ours=True,
+        started_here=started,
+        address="127.0.0.1",
+        image=images.BASE,
+    )
+
+
+def _another(cache: settings.Cache, kubeconfig: Path) -> Cluster:
+    if not (program := shutil.which("kubectl")):
+        pytest.skip("KUBECONFIG names a cluster, and kubectl, which speaks to it, is not on PATH")
+    kubectl = Kubectl(program, kubeconfig)
+    return Cluster(
+        kubectl=kubectl,
+        kubeconfig=kubeconfig,
+        programs=ours.prepare(cache, ours=False),
+        is_ours=False,
+        started_here=False,
+        address=os.environ.get("LOGSTREAM_INGRESS_ADDRESS") or _node_address(kubectl),
+        image=os.environ.get("LOGSTREAM_PYTHON_IMAGE", "docker.io/library/python:3.13-slim"),
+    )
+
+
+def _node_address(kubectl: Kubectl) -> str:
+    """Where minikube's and kind's ingress controllers answer: on the node."""
+    nodes: list[Any] = json.loads(kubectl("get", "nodes", "--output=json"))["items"]
+    found: str = next(each["address"] for each in nodes[0]["status"]["addresses"] if each["type"] == "InternalIP")
+    return found

@@ -1,0 +1,8 @@
+-- Stands in for resty.dns.resolver, which Debian does not package: what needs it says so, everything else works.
+local _M = {}
+
+function _M.new()
+    return nil, "resty.dns.resolver is not in this image"
+end
+
+return _M

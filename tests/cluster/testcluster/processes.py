@@ -1,0 +1,142 @@
+"""Programs that outlive the command that started them: etcd, the API server, the kubelet and their like.
+
+Each gets a log and a record of its process id together with its start time, so that an id which meanwhile belongs to
+another process is never taken for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from testcluster import settings
+from testcluster.commands import Argument, environment
+from testcluster.errors import NotReady
+
+PROC = Path("/proc")
+
+
+def start(name: str, command: Sequence[Argument]) -> None:
+    """Starts a program in a session of its own, with its output in LOGS/NAME.log.
+
+    It gets no descriptor of ours and a plain environment: no proxy or KUBECONFIG of the caller's may reach it.
+    """
+    settings.LOGS.mkdir(parents=True, exist_ok=True)
+    env = {key: value for key, value in environment().items() if key in {"PATH", "HOME", "LANG", "TZ"}}
+    with (settings.LOGS / f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=settings.STATE,
+            env=env,
+            start_new_session=True,
+        )
+    record = {"pid": process.pid, "started": _start_time(process.pid)}
+    _record(name).parent.mkdir(parents=True, exist_ok=True)
+    _record(name).write_text(json.dumps(record))
+
+
+def is_running(name: str) -> bool:
+    """Whether the program of that name, as we started it, is still there."""
+    return _pid(name) is not None
+
+
+def check_running(name: str) -> bool:
+    """True, for use in a wait.
+
+    Raises:
+        NotReady: the program has ended, so that waiting for it is in vain; with the end of its log.
+    """
+    if is_running(name):
+        return True
+    log = settings.LOGS / f"{name}.log"
+    raise NotReady(f"{name} ended at once", 0, f"the end of {log}:\n{log.read_text(errors='replace')[-3000:]}")
+
+
+def recorded() -> dict[str, int]:
+    """The process ids of all programs that we started and that still run."""
+    names = sorted(path.stem for path in (settings.STATE / "pids").glob("*.json"))
+    return {name: pid for name in names if (pid := _pid(name)) is not None}
+
+
+def end(pids: Iterable[int], *, patience_s: float) -> list[int]:
+    """Asks processes to end, kills those that have not after `patience_s`, and returns the ones that even then stay."""
+    left = list(pids)
+    for signal_number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 10.0)):
+        if wait_s > 0:
+            left = _end(left, signal_number, wait_s)
+    return left
+
+
+def _end(pids: list[int], signal_number: signal.Signals, wait_s: float) -> list[int]:
+    for pid in pids:
+        try:
+            os.kill(pid, signal_number)
+        except ProcessLookupError:
+            continue
+    deadline = time.monotonic() + wait_s
+    left = [pid for pid in pids if is_alive(pid)]
+    while left and time.monotonic() < deadline:
+        time.sleep(0.05)
+        left = [pid for pid in left if is_alive(pid)]
+    return left
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there and not a zombie, which only waits for its parent."""
+    _reap(pid)
+    try:
+        return _stat(pid)[0] not in {"Z", "X"}
+    except OSError:
+        return False
+
+
+def all_pids() -> Iterator[int]:
+    """Every process that can be seen."""
+    return (int(path.name) for path in PROC.iterdir() if path.name.isdigit())
+
+
+def command_line(pid: int) -> list[str]:
+    """The words of a process's command line; empty for kernel threads and for processes that have gone."""
+    try:
+        return (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def _reap(pid: int) -> None:
+    """Takes the status of a child of this very process, which otherwise stays a zombie until we end."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return
+
+
+def _record(name: str) -> Path:
+    return settings.STATE / "pids" / f"{name}.json"
+
+
+def _pid(name: str) -> int | None:
+    try:
+        record = json.loads(_record(name).read_text())
+        pid, started = int(record["pid"]), int(record["started"])
+        return pid if _start_time(pid) == started and is_alive(pid) else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of proc(5)'s stat from the third, the state, on: the second is a name that may hold anything."""
+    return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+
+
+def _start_time(pid: int) -> int:
+    """Clock ticks after boot at which a process started: field 22 of stat."""
+    return int(_stat(pid)[19])

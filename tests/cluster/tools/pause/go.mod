@@ -1,0 +1,3 @@
+module logstream.dev/tests/cluster/tools/pause
+
+go 1.26
