@@ -8,7 +8,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from testcluster import binaries, controlplane, host, images, ingress, leftovers, metrics, node, processes, settings
+from testcluster import (
+    binaries,
+    controlplane,
+    host,
+    images,
+    ingress,
+    leftovers,
+    metrics,
+    node,
+    processes,
+    rootfs,
+    settings,
+)
 from testcluster.commands import say
 from testcluster.errors import ClusterError
 from testcluster.kubectl import Kubectl
@@ -120,8 +132,11 @@ def _make(cache: settings.Cache, built: binaries.Binaries) -> None:
 
 def _built(cache: settings.Cache, groups: Sequence[binaries.Group]) -> binaries.Binaries:
     cache.root.mkdir(parents=True, exist_ok=True)
-    with _alone(cache.root / "tools.lock", "building the cluster's programs"):
-        return binaries.ensure(cache, groups)
+    with _alone(cache.root / "tools.lock", "building what the cluster is made of"):
+        built = binaries.ensure(cache, groups)
+        if groups is binaries.GROUPS:
+            rootfs.prepare(cache)
+        return built
 
 
 def _remove() -> None:

@@ -114,6 +114,8 @@ sandbox_image = "{images.PAUSE}"
 # Without CAP_SYS_RESOURCE no process may lower its score, and every pod would fail to start.
 restrict_oom_score_adj = true
 netns_mounts_under_state_dir = true
+# As containerd 2 does by itself, and ingress-nginx expects: its user without root's rights listens on port 80.
+enable_unprivileged_ports = true
 
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{host.CNI_PLUGINS}"

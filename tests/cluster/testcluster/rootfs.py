@@ -34,6 +34,12 @@ NGINX = (
 """NGINX with the modules that the configuration of the ingress controller uses."""
 
 
+def prepare(cache: settings.Cache) -> None:
+    """Makes all that the cache lacks; takes minutes the first time, and nothing afterwards."""
+    ensure(cache, "python", PYTHON)
+    ensure(cache, "nginx", NGINX)
+
+
 def ensure(cache: settings.Cache, name: str, packages: Sequence[str]) -> Path:
     """Returns an archive of a minimal Debian 12 with these packages; makes it where the cache has none."""
     key = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:16]
