@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -86,7 +87,7 @@ def test_the_node_is_ready_and_runs_the_version_that_we_name(cluster: Cluster) -
     assert all(is_ready(node) for node in nodes)
     if cluster.is_ours:
         assert nodes[0]["status"]["nodeInfo"]["kubeletVersion"].startswith("v1.34.")
-        assert cluster.kubectl.get("--raw=/version")["gitVersion"].startswith("v1.34.")
+        assert json.loads(cluster.kubectl("get", "--raw=/version"))["gitVersion"].startswith("v1.34.")
 
 
 @pytest.mark.parametrize("version", [3, 4])

@@ -61,7 +61,7 @@ def test_nothing_of_the_build_is_left_in_an_image(root: Path) -> None:
 
 @pytest.mark.parametrize("root", IMAGES, indirect=True)
 def test_what_an_image_adds_to_its_base_is_small(root: Path) -> None:
-    """Measured: 76 MB for the server, most of it uvloop and RE2; the bound is there to notice what creeps in."""
+    """Measured: 27 MB for the server, 99 MB for the operator, of which 57 MB are the Kubernetes client."""
     files = [path for path in (root / "opt" / "logstream").rglob("*") if path.is_file() and not path.is_symlink()]
     assert sum(path.stat().st_size for path in files) < 120e6
 
@@ -70,6 +70,16 @@ def test_what_an_image_adds_to_its_base_is_small(root: Path) -> None:
 def test_an_image_belongs_to_root_and_is_not_writable_for_its_user(root: Path) -> None:
     owners = {path.lstat().st_uid for path in (root / "opt" / "logstream").rglob("*")}
     assert owners == {0}
+
+
+def test_what_the_operator_imports_is_in_its_image(cluster: Cluster, namespace: str, built: dict[str, str]) -> None:
+    code = "import kopf, kubernetes.client, kubernetes.config, kubernetes.dynamic, logstream_operator"
+    container = {"name": "main", "image": built["operator"], "imagePullPolicy": "Never"}
+    spec = {"containers": [container | {"command": ["python", "-c", code]}], "restartPolicy": "Never"}
+    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "import"}, "spec": spec}
+    cluster.kubectl.apply(manifest, namespace=namespace)
+    done = "--for=jsonpath={.status.phase}=Succeeded"
+    cluster.kubectl("wait", "pod/import", f"--namespace={namespace}", done, "--timeout=60s")
 
 
 def test_the_server_of_the_image_runs_in_a_pod(cluster: Cluster, namespace: str, built: dict[str, str]) -> None:

@@ -64,7 +64,7 @@ def test_up_works_after_everything_was_killed_and_down_leaves_nothing(cluster: C
     """One test for all of it, as each start takes most of a minute."""
     ours.down()
     clean = state_of_the_machine()
-    assert (clean["chains"], clean["cgroups"], clean["programs"]) == ([], [], [])
+    assert (clean["chains"], clean["cgroups"]) == ([], [])
     assert str(settings.STATE) not in clean["folders"]
     cache = settings.Cache.from_env()
 

@@ -75,14 +75,12 @@ def find() -> list[str]:
 
 def remove() -> list[str]:
     """Removes all of it, and returns what stayed in spite of that, as `find` words it."""
-    # The kubelet first, or it starts again what we end; containers last, as their shims would report them.
-    recorded = processes.recorded()
-    processes.end([recorded.pop("kubelet")] if "kubelet" in recorded else [], patience_s=2)
-    processes.end(recorded.values(), patience_s=5)
-    for _ in range(3):  # an entry process may have been starting another one
-        if not (pids := list(_processes())):
-            break
-        processes.end(pids, patience_s=0)
+    # At once and without asking: an orderly end takes half a minute, and all that it would save is removed below. The
+    # kubelet first, or it starts again what we end, and once more for what was just being started.
+    kubelet = processes.recorded().get("kubelet")
+    processes.kill([kubelet] if kubelet else [])
+    for _ in range(3):
+        processes.kill(_processes())
     _unmount()
     for name in _interfaces():
         _try("ip", "link", "delete", name)

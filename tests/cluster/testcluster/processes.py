@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from testcluster import settings
 from testcluster.commands import Argument, environment
-from testcluster.errors import NotReady
+from testcluster.errors import CommandFailed, NotReady
 
 PROC = Path("/proc")
 
@@ -24,23 +25,32 @@ PROC = Path("/proc")
 def start(name: str, command: Sequence[Argument]) -> None:
     """Starts a program in a session of its own, with its output in LOGS/NAME.log.
 
-    It gets no descriptor of ours and a plain environment: no proxy or KUBECONFIG of the caller's may reach it.
+    It gets no descriptor of ours and a plain environment: no proxy or KUBECONFIG of the caller's may reach it. Not by
+    `subprocess`, which takes a program that outlives us for a mistake.
+
+    Raises:
+        CommandFailed: there is no such program.
     """
     settings.LOGS.mkdir(parents=True, exist_ok=True)
     env = {key: value for key, value in environment().items() if key in {"PATH", "HOME", "LANG", "TZ"}}
-    with (settings.LOGS / f"{name}.log").open("ab") as log:
-        process = subprocess.Popen(
-            [str(word) for word in command],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=settings.STATE,
-            env=env,
-            start_new_session=True,
-        )
-    record = {"pid": process.pid, "started": _start_time(process.pid)}
+    words = [str(word) for word in command]
+    program = shutil.which(words[0], path=env["PATH"])
+    if not program:
+        raise CommandFailed(words, 127, "there is no such program")
+    log = str(settings.LOGS / f"{name}.log")
+    pid = os.posix_spawn(
+        program,
+        words,
+        env,
+        setsid=True,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+    )
     _record(name).parent.mkdir(parents=True, exist_ok=True)
-    _record(name).write_text(json.dumps(record))
+    _record(name).write_text(json.dumps({"pid": pid, "started": _start_time(pid)}))
 
 
 def is_running(name: str) -> bool:
@@ -66,27 +76,15 @@ def recorded() -> dict[str, int]:
     return {name: pid for name in names if (pid := _pid(name)) is not None}
 
 
-def end(pids: Iterable[int], *, patience_s: float) -> list[int]:
-    """Asks processes to end, kills those that have not after `patience_s`, and returns the ones that even then stay."""
+def kill(pids: Iterable[int], *, timeout_s: float = 10) -> None:
+    """Kills processes and waits until they have gone, or until it gives up on one that the kernel holds."""
     left = list(pids)
-    for signal_number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 10.0)):
-        if wait_s > 0:
-            left = _end(left, signal_number, wait_s)
-    return left
-
-
-def _end(pids: list[int], signal_number: signal.Signals, wait_s: float) -> list[int]:
-    for pid in pids:
-        try:
-            os.kill(pid, signal_number)
-        except ProcessLookupError:
-            continue
-    deadline = time.monotonic() + wait_s
-    left = [pid for pid in pids if is_alive(pid)]
-    while left and time.monotonic() < deadline:
-        time.sleep(0.05)
-        left = [pid for pid in left if is_alive(pid)]
-    return left
+    for pid in left:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + timeout_s
+    while (left := [pid for pid in left if is_alive(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def is_alive(pid: int) -> bool:

@@ -17,8 +17,8 @@ from testcluster.commands import run, say
 
 DAYS = 30  # then it is made anew, with the updates of its packages
 
-PYTHON = ("python3", "python3-venv", "ca-certificates")
-"""What Dockerfiles of Python programs expect of their base."""
+PYTHON = ("python3", "python3-venv", "ca-certificates", "libstdc++6")
+"""What Dockerfiles of Python programs expect of their base; the public Python images have these too."""
 
 NGINX = (
     "nginx",
