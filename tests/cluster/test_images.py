@@ -73,7 +73,7 @@ def test_an_image_belongs_to_root_and_is_not_writable_for_its_user(root: Path) -
 
 
 def test_what_the_operator_imports_is_in_its_image(cluster: Cluster, namespace: str, built: dict[str, str]) -> None:
-    code = "import kopf, kubernetes.client, kubernetes.config, kubernetes.dynamic, logstream_operator"
+    code = "import logstream_operator.__main__"
     container = {"name": "main", "image": built["operator"], "imagePullPolicy": "Never"}
     spec = {"containers": [container | {"command": ["python", "-c", code]}], "restartPolicy": "Never"}
     manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "import"}, "spec": spec}
