@@ -1,12 +1,13 @@
 """The cluster that the tests of this folder run on: this machine's own, or the one that KUBECONFIG names.
 
-This machine's cluster is started when the first test asks for it, and removed after the last; one that was up before
+This machine's cluster is started when the first test asks for it, and removed after the last; one that a person started
 (`make cluster-up`) is used and left. `make e2e` runs this folder, and nothing else does: it is collected only when a
 path below it is named.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from testcluster import images, settings
 from testcluster.errors import Unsuitable
 from testcluster.kubectl import Kubectl
 from testcluster.target import Cluster
+from testcluster.use import Use, using
 
 HERE = Path(__file__).parent
 
@@ -43,16 +45,17 @@ def cluster() -> Iterator[Cluster]:
     """The cluster, up; see the module."""
     cache = settings.Cache.from_env()
     named = os.environ.get("KUBECONFIG")
-    try:
-        if named and named != str(settings.KUBECONFIG):
-            yield _another(cache, Path(named))
-            return
-        started = ours.up(cache)
-    except Unsuitable as error:
-        pytest.skip(str(error))
-    yield _ours(cache, started=started)
-    if started and settings.STATE.exists():
-        ours.down()
+    if named and named != str(settings.KUBECONFIG):
+        yield _another(cache, Path(named))
+        return
+    if os.geteuid() != 0:
+        pytest.skip("the cluster of this machine needs root; KUBECONFIG may name another one")
+    with using() as use:
+        try:
+            use.up(cache)
+        except Unsuitable as error:
+            pytest.skip(str(error))
+        yield _ours(cache, use)
 
 
 @pytest.fixture(scope="session")
@@ -62,8 +65,9 @@ def project_images(cluster: Cluster) -> dict[str, str]:
     On another's cluster they are named by LOGSTREAM_SERVER_IMAGE and LOGSTREAM_OPERATOR_IMAGE, and are there already.
     """
     if cluster.is_ours:
-        images.build_project(settings.Cache.from_env())
-        return {"server": images.SERVER, "operator": images.OPERATOR}
+        # Named after the checkout: another one's tests may run on the same cluster.
+        tag = f"test-{hashlib.sha256(bytes(settings.REPOSITORY)).hexdigest()[:8]}"
+        return images.build_project(settings.Cache.from_env(), tag)
     variables = {each: f"LOGSTREAM_{each.upper()}_IMAGE" for each in ("server", "operator")}
     if missing := [name for name in variables.values() if name not in os.environ]:
         pytest.skip(f"KUBECONFIG names a cluster whose images are not known: set {' and '.join(missing)}")
@@ -79,13 +83,12 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
-def _ours(cache: settings.Cache, *, started: bool) -> Cluster:
+def _ours(cache: settings.Cache, use: Use) -> Cluster:
     return Cluster(
         kubectl=ours.kubectl(),
         kubeconfig=settings.KUBECONFIG,
         programs=ours.prepare(cache, ours=True),
-        is_ours=True,
-        started_here=started,
+        use=use,
         address="127.0.0.1",
         image=images.BASE,
     )
@@ -99,8 +102,7 @@ def _another(cache: settings.Cache, kubeconfig: Path) -> Cluster:
         kubectl=kubectl,
         kubeconfig=kubeconfig,
         programs=ours.prepare(cache, ours=False),
-        is_ours=False,
-        started_here=False,
+        use=None,
         address=os.environ.get("LOGSTREAM_INGRESS_ADDRESS") or _node_address(kubectl),
         image=os.environ.get("LOGSTREAM_PYTHON_IMAGE", "docker.io/library/python:3.13-slim"),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from testcluster import images
 from testcluster.target import Cluster
 
-IMAGES = [images.SERVER, images.OPERATOR]
+PARTS = ["server", "operator"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -27,46 +28,46 @@ def config(image: str) -> dict[str, Any]:
     return found
 
 
+@pytest.fixture(params=PARTS)
+def image(request: pytest.FixtureRequest, built: dict[str, str]) -> str:
+    """One image after the other, by its name."""
+    return built[request.param]
+
+
 @pytest.fixture
-def root(request: pytest.FixtureRequest) -> Any:
+def root(image: str) -> Iterator[Path]:
     """The image's file system."""
-    container = images.buildah("from", "--pull-never", request.param).strip()
+    container = images.buildah("from", "--pull-never", image).strip()
     yield Path(images.buildah("mount", container).strip())
     images.buildah("rm", container)
 
 
-@pytest.mark.parametrize("image", IMAGES)
 def test_an_image_runs_as_a_number_that_is_not_root(image: str) -> None:
     """Kubernetes cannot tell by a name whether it is root's."""
     assert config(image)["User"] == "65532:65532"
 
 
-@pytest.mark.parametrize("image", IMAGES)
 def test_an_image_starts_its_program_without_a_shell(image: str) -> None:
     """A shell in between would keep the signal to end from the program."""
     assert config(image)["Entrypoint"][0] not in {"/bin/sh", "sh"}
 
 
-@pytest.mark.parametrize("image", IMAGES)
 def test_an_image_does_not_look_for_modules_where_it_is_started(image: str) -> None:
     assert "PYTHONSAFEPATH=1" in config(image)["Env"]
 
 
-@pytest.mark.parametrize("root", IMAGES, indirect=True)
 def test_nothing_of_the_build_is_left_in_an_image(root: Path) -> None:
     found = [*root.glob("opt/logstream/lib/python3*/site-packages/pip*"), *root.glob("root/.cache/*")]
     found += [path for name in ("pip", "src", "run/pip", "etc/pip.conf") if (path := root / name).exists()]
     assert found == []
 
 
-@pytest.mark.parametrize("root", IMAGES, indirect=True)
 def test_what_an_image_adds_to_its_base_is_small(root: Path) -> None:
     """Measured: 27 MB for the server, 99 MB for the operator, of which 57 MB are the Kubernetes client."""
     files = [path for path in (root / "opt" / "logstream").rglob("*") if path.is_file() and not path.is_symlink()]
     assert sum(path.stat().st_size for path in files) < 120e6
 
 
-@pytest.mark.parametrize("root", IMAGES, indirect=True)
 def test_an_image_belongs_to_root_and_is_not_writable_for_its_user(root: Path) -> None:
     owners = {path.lstat().st_uid for path in (root / "opt" / "logstream").rglob("*")}
     assert owners == {0}

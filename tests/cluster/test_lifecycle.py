@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,20 @@ from testcluster import leftovers, processes, settings
 from testcluster.commands import environment, wait_for
 from testcluster.kubectl import is_ready
 from testcluster.target import Cluster
+from testcluster.use import FOR_TESTS
 
 pytestmark = pytest.mark.last
 
 
 @pytest.fixture(autouse=True)
-def own(cluster: Cluster) -> None:
-    """Nobody else's cluster is ended for a test."""
-    if not cluster.started_here:
-        pytest.skip("the cluster was there before the tests, which therefore do not end it")
+def alone(cluster: Cluster) -> Iterator[None]:
+    """Nobody's cluster is ended for a test, nor under other tests."""
+    if not cluster.use:
+        pytest.skip("KUBECONFIG names a cluster, which is not ours to end")
+    if not FOR_TESTS.exists():
+        pytest.skip("the cluster was there before the tests, which therefore do not end it: make cluster-down first")
+    with cluster.use.alone():
+        yield
 
 
 def shown(*command: str) -> str:

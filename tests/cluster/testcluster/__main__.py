@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from testcluster import cluster, host, images, leftovers, settings
 from testcluster.commands import run, say
 from testcluster.errors import ClusterError, Unsuitable
+from testcluster.use import FOR_TESTS
 
 HOW_TO_USE = f"""\
 The cluster is up. To use it:
@@ -36,6 +37,7 @@ def up(cache: settings.Cache) -> None:
         print("KUBECONFIG names another cluster, which answers: nothing was started")
         return
     cluster.up(cache)
+    FOR_TESTS.unlink(missing_ok=True)  # from now on it is somebody's, and no test ends it
     print(HOW_TO_USE)
 
 

@@ -10,7 +10,9 @@ import configparser
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from testcluster import rootfs, settings
@@ -22,21 +24,21 @@ BASE = "localhost/python-base:1"
 
 SERVER = "localhost/logstream-server:dev"
 OPERATOR = "localhost/logstream-operator:dev"
-DOCKERFILES = {SERVER: "server/Dockerfile", OPERATOR: "operator/Dockerfile"}
+"""What `make cluster-images` builds; the tests have tags of their own."""
 
 BUILDS = settings.STATE / "buildah"
+TEMPORARY = settings.STATE / "tmp"
 
 
 def import_base(cache: settings.Cache) -> None:
     """Makes BASE known to buildah, for `FROM`, and to the cluster."""
-    archive = cache.images / f"{rootfs.ensure(cache, 'python', rootfs.PYTHON).stem}-image.tar"
+    archive = _base_archive(cache)
     if not archive.exists():
-        folder = _empty(settings.STATE / "base")
-        shutil.copy(rootfs.ensure(cache, "python", rootfs.PYTHON), folder / "rootfs.tar")
-        (folder / "Dockerfile").write_text('FROM scratch\nADD rootfs.tar /\nCMD ["python3"]\n')
-        build(BASE, folder / "Dockerfile", folder)
-        save(BASE, archive)
-        shutil.rmtree(folder)
+        with scratch() as folder:
+            shutil.copy(rootfs.ensure(cache, "python", rootfs.PYTHON), folder / "rootfs.tar")
+            (folder / "Dockerfile").write_text('FROM scratch\nADD rootfs.tar /\nCMD ["python3"]\n')
+            build(BASE, folder / "Dockerfile", folder)
+            save(BASE, archive)
     import_archive(archive)
 
 
@@ -44,38 +46,38 @@ def import_pause(cache: settings.Cache, program: Path) -> None:
     """Makes PAUSE known to the cluster: the container that holds each pod's network open."""
     archive = cache.images / f"{program.parent.parent.name}-image.tar"
     if not archive.exists():
-        folder = _empty(settings.STATE / "pause")
-        shutil.copy(program, folder / "pause")
-        (folder / "Dockerfile").write_text('FROM scratch\nCOPY pause /pause\nUSER 65535\nENTRYPOINT ["/pause"]\n')
-        build(PAUSE, folder / "Dockerfile", folder)
-        save(PAUSE, archive)
-        shutil.rmtree(folder)
+        with scratch() as folder:
+            shutil.copy(program, folder / "pause")
+            (folder / "Dockerfile").write_text('FROM scratch\nCOPY pause /pause\nUSER 65535\nENTRYPOINT ["/pause"]\n')
+            build(PAUSE, folder / "Dockerfile", folder)
+            save(PAUSE, archive)
     import_archive(archive)
 
 
-def build_project(cache: settings.Cache, names: Sequence[str] = tuple(DOCKERFILES)) -> None:
+def build_project(cache: settings.Cache, tag: str = "dev") -> dict[str, str]:
     """Builds the project's own images from their Dockerfiles, as anybody would, and imports them into the cluster.
 
     pip in the build gets the machine's own configuration, mounted: nothing of it stays in the image.
+
+    Returns:
+        Their names, by `server` and `operator`.
     """
     if BASE not in _known_to_buildah():
-        folder = _empty(settings.STATE / "base")
-        archive = cache.images / f"{rootfs.ensure(cache, 'python', rootfs.PYTHON).stem}-image.tar"
-        buildah("pull", "--quiet", f"docker-archive:{archive}")
-        shutil.rmtree(folder)
-    for name in names:
-        say(f"building {name} from {DOCKERFILES[name]}")
-        build(
-            name,
-            settings.REPOSITORY / DOCKERFILES[name],
-            settings.REPOSITORY,
-            arguments={"BASE_IMAGE": BASE},
-            volumes=_pip_configuration(_empty(settings.STATE / "pip")),
-        )
-        archive = settings.STATE / "image.tar"
-        save(name, archive)
-        import_archive(archive)
-        archive.unlink()
+        buildah("pull", "--quiet", f"docker-archive:{_base_archive(cache)}")
+    names = {part: f"localhost/logstream-{part}:{tag}" for part in ("server", "operator")}
+    for part, name in names.items():
+        say(f"building {name} from {part}/Dockerfile")
+        with scratch() as folder:
+            build(
+                name,
+                settings.REPOSITORY / part / "Dockerfile",
+                settings.REPOSITORY,
+                arguments={"BASE_IMAGE": BASE},
+                volumes=_pip_configuration(folder),
+            )
+            save(name, folder / "image.tar")
+            import_archive(folder / "image.tar")
+    return names
 
 
 def build(
@@ -119,9 +121,22 @@ def import_archive(archive: Path) -> None:
 def buildah(*words: Argument) -> str:
     """Runs buildah on the cluster's own storage."""
     BUILDS.mkdir(parents=True, exist_ok=True)
-    env = {"TMPDIR": str(_made(settings.STATE / "tmp")), "REGISTRIES_CONFIG_PATH": "/dev/null"}
+    TEMPORARY.mkdir(parents=True, exist_ok=True)
+    env = {"TMPDIR": str(TEMPORARY), "REGISTRIES_CONFIG_PATH": "/dev/null"}
     storage = [f"--root={BUILDS / 'root'}", f"--runroot={BUILDS / 'run'}", "--storage-driver=overlay"]
     return run(["buildah", *storage, *words], env=env)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder of our own, for as long as it is needed."""
+    TEMPORARY.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=TEMPORARY) as folder:
+        yield Path(folder)
+
+
+def _base_archive(cache: settings.Cache) -> Path:
+    return cache.images / f"{rootfs.ensure(cache, 'python', rootfs.PYTHON).stem}-image.tar"
 
 
 def _known_to_buildah() -> set[str]:
@@ -157,13 +172,3 @@ def _pip_settings() -> dict[str, str]:
     listed = sorted((line for line in lines if "=" in line), key=lambda line: line.startswith(":env:"))
     found = {name: value.strip("'") for name, _, value in (line.partition("=") for line in listed)}
     return {name: value for name, value in found.items() if name.partition(".")[2] != "config-file"}
-
-
-def _empty(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    return _made(folder)
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -45,16 +45,16 @@ def import_image(cache: settings.Cache, binaries: Binaries) -> None:
     archive = cache.images / f"{module.parent.name}-{_context_key(root)}-image.tar"
     if not archive.exists():
         say("building the ingress controller's image")
-        folder = settings.STATE / "ingress"
-        shutil.copytree(CONTEXT, folder)
-        shutil.copytree(module / "rootfs" / "etc" / "nginx", folder / "nginx")
-        template = folder / "nginx" / "template" / "nginx.tmpl"
-        template.write_text(with_plain_stream(template.read_text()))
-        shutil.copy(root, folder / "rootfs.tar")
-        shutil.copy(binaries["nginx-ingress-controller"], folder)
-        images.build(IMAGE, folder / "Dockerfile", folder)
-        images.save(IMAGE, archive)
-        shutil.rmtree(folder)
+        with images.scratch() as folder:
+            shutil.copytree(CONTEXT, folder, dirs_exist_ok=True)
+            shutil.copytree(module / "rootfs" / "etc" / "nginx", folder / "nginx")
+            template = folder / "nginx" / "template" / "nginx.tmpl"
+            template.chmod(0o644)  # files of Go's module cache may be read-only
+            template.write_text(with_plain_stream(template.read_text()))
+            shutil.copy(root, folder / "rootfs.tar")
+            shutil.copy(binaries["nginx-ingress-controller"], folder)
+            images.build(IMAGE, folder / "Dockerfile", folder)
+            images.save(IMAGE, archive)
     images.import_archive(archive)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from testcluster.binaries import Binaries
 from testcluster.commands import run
 from testcluster.kubectl import Kubectl
+from testcluster.use import Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +19,7 @@ class Cluster:
         kubectl: speaks to it as its administrator.
         kubeconfig: how others may.
         programs: helm3, helm4 and kubeconform by name.
-        is_ours: whether it is this machine's, so that its processes and its node's files are at hand.
-        started_here: whether the tests started it, so that they may end it.
+        use: for this machine's own, our share in it; None where KUBECONFIG names another.
         address: where the ingress controller answers, on ports 80 and 443.
         image: a plain image with a Python 3 that the node has.
     """
@@ -27,10 +27,14 @@ class Cluster:
     kubectl: Kubectl
     kubeconfig: Path
     programs: Binaries
-    is_ours: bool
-    started_here: bool
+    use: Use | None
     address: str
     image: str
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is this machine's own, so that its processes and its node's files are at hand."""
+        return self.use is not None
 
     def helm(self, *words: str | Path, version: int = 3) -> str:
         """Runs helm, version 3 or 4, and returns what it printed."""
