@@ -160,25 +160,20 @@ def _interfaces() -> list[str]:
 
 
 def kubernetes_chains() -> list[str]:
-    """Chains that the kubelet and kube-proxy make, as 'TABLE NAME'."""
-    return sorted({chain for rules in _all_rules() for chain in rules.chains if KUBERNETES_CHAIN.match(chain)})
+    """Chains that the kubelet and kube-proxy make, on this machine ours or another Kubernetes's."""
+    return sorted({chain for _, _, rules in _all_rules() for chain in rules.chains if KUBERNETES_CHAIN.match(chain)})
 
 
 def _cni_chains() -> list[str]:
     """Chains of the CNI plugins that have a rule of our network."""
-    return sorted({chain for rules in _all_rules() for chain in rules.cni_chains()})
+    return sorted({chain for _, _, rules in _all_rules() for chain in rules.cni_chains()})
 
 
-class _Rules:
-    """The rules of one table of one address family."""
+class Rules:
+    """The rules of one table of one address family, as iptables-save writes them."""
 
-    def __init__(self, command: str, table: str) -> None:
-        self.command = command
-        self.table = table
-        try:
-            lines = run([f"{command}-save", "-t", table]).splitlines()
-        except CommandFailed:  # no such family or table in this kernel: no rules
-            lines = []
+    def __init__(self, saved: str) -> None:
+        lines = saved.splitlines()
         self.chains = {line[1:].split()[0] for line in lines if line.startswith(":")}
         self.rules = [line for line in lines if line.startswith("-A ")]
 
@@ -216,15 +211,20 @@ class _Rules:
         return words[words.index("-j") + 1] if "-j" in words else ""
 
 
-def _all_rules() -> Iterator[_Rules]:
-    return (_Rules(command, table) for command in ("iptables", "ip6tables") for table in TABLES)
+def _all_rules() -> Iterator[tuple[str, str, Rules]]:
+    """Each address family's command, with each table and its rules."""
+    for command in ("iptables", "ip6tables"):
+        for table in TABLES:
+            try:
+                yield command, table, Rules(run([f"{command}-save", "-t", table]))
+            except CommandFailed:  # no such family or table in this kernel, so no rules
+                continue
 
 
 def _remove_chains() -> None:
-    for rules in _all_rules():
-        if commands := rules.removal():
-            text = "\n".join([f"*{rules.table}", *commands, "COMMIT", ""])
-            run([f"{rules.command}-restore", "--noflush"], stdin=text)
+    for command, table, rules in _all_rules():
+        if changes := rules.removal():
+            run([f"{command}-restore", "--noflush"], stdin="\n".join([f"*{table}", *changes, "COMMIT", ""]))
 
 
 # --- cgroups and files ------------------------------------------------------------------------------------------------
