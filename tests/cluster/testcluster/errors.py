@@ -3,6 +3,7 @@
 ClusterError
     Unsuitable     this machine cannot run the cluster, or not yet: tests skip with the reason
     CommandFailed  a program that must work did not; carries what it said
+    ProgramEnded   a program that was to stay has ended; carries the end of its log
     NotReady       a part did not come up in time; carries where its log is
 """
 
@@ -46,3 +47,16 @@ class NotReady(ClusterError):
     def __str__(self) -> str:
         """What did not happen, and what was seen last or where to look."""
         return f"{self.what}: not within {self.timeout_s:.0f} s" + (f"; {self.hint}" if self.hint else "")
+
+
+class ProgramEnded(ClusterError):
+    """One of the cluster's own programs has ended by itself."""
+
+    def __init__(self, name: str, log: str) -> None:
+        super().__init__(name, log)
+        self.name = name
+        self.log = log
+
+    def __str__(self) -> str:
+        """Which, and what it said last."""
+        return f"{self.name} has ended; it said last:\n{self.log.strip()[-3000:]}"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from testcluster import settings
 from testcluster.commands import Argument, environment
-from testcluster.errors import CommandFailed, NotReady
+from testcluster.errors import CommandFailed, ProgramEnded
 
 PROC = Path("/proc")
 
@@ -62,12 +62,11 @@ def check_running(name: str) -> bool:
     """True, for use in a wait.
 
     Raises:
-        NotReady: the program has ended, so that waiting for it is in vain; with the end of its log.
+        ProgramEnded: waiting for it is in vain.
     """
     if is_running(name):
         return True
-    log = settings.LOGS / f"{name}.log"
-    raise NotReady(f"{name} ended at once", 0, f"the end of {log}:\n{log.read_text(errors='replace')[-3000:]}")
+    raise ProgramEnded(name, (settings.LOGS / f"{name}.log").read_text(errors="replace"))
 
 
 def recorded() -> dict[str, int]:
