@@ -15,20 +15,20 @@ from testcluster import leftovers, processes, settings
 from testcluster.commands import environment, wait_for
 from testcluster.kubectl import is_ready
 from testcluster.target import Cluster
-from testcluster.use import FOR_TESTS
+from testcluster.use import FOR_TESTS, Use
 
 pytestmark = pytest.mark.last
 
 
-@pytest.fixture(autouse=True)
-def alone(cluster: Cluster) -> Iterator[None]:
+@pytest.fixture
+def use(cluster: Cluster) -> Iterator[Use]:
     """Nobody's cluster is ended for a test, nor under other tests."""
     if not cluster.use:
         pytest.skip("KUBECONFIG names a cluster, which is not ours to end")
     if not FOR_TESTS.exists():
         pytest.skip("the cluster was there before the tests, which therefore do not end it: make cluster-down first")
     with cluster.use.alone():
-        yield
+        yield cluster.use
 
 
 def shown(*command: str) -> str:
@@ -66,7 +66,7 @@ def state_of_the_machine() -> dict[str, Any]:
     }
 
 
-def test_up_works_after_everything_was_killed_and_down_leaves_nothing(cluster: Cluster) -> None:
+def test_up_works_after_everything_was_killed_and_down_leaves_nothing(cluster: Cluster, use: Use) -> None:
     """One test for all of it, as each start takes most of a minute."""
     ours.down()
     clean = state_of_the_machine()
@@ -74,16 +74,16 @@ def test_up_works_after_everything_was_killed_and_down_leaves_nothing(cluster: C
     assert str(settings.STATE) not in clean["folders"]
     cache = settings.Cache.from_env()
 
-    assert ours.up(cache)
+    assert use.up(cache)
     killed = processes.recorded()
     for pid in killed.values():
         os.kill(pid, signal.SIGKILL)
     wait_for("the end of all", lambda: not processes.recorded(), timeout_s=10)
     assert state_of_the_machine() != clean, "the containers went on, and their mounts and interfaces are there"
 
-    assert ours.up(cache), "a cluster without its processes is not taken for one that is up"
+    assert use.up(cache), "a cluster without its processes is not taken for one that is up"
     assert is_ready(cluster.kubectl.get("node", settings.NODE))
-    assert not ours.up(cache), "and one that is up is left as it is"
+    assert not use.up(cache), "and one that is up is left as it is"
 
     ours.down()
     assert state_of_the_machine() == clean

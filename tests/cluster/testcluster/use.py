@@ -25,10 +25,12 @@ class Use:
     def __init__(self, lock: TextIO) -> None:
         self._lock = lock
 
-    def up(self, cache: settings.Cache) -> None:
-        """Brings the cluster up unless it is."""
-        if cluster.up(cache):
+    def up(self, cache: settings.Cache) -> bool:
+        """Brings the cluster up unless it is, and returns whether it was started now."""
+        started = cluster.up(cache)
+        if started:
             FOR_TESTS.touch()
+        return started
 
     @contextmanager
     def alone(self) -> Iterator[None]:
