@@ -16,7 +16,6 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "logstream_operator.__main__": "by test_lifecycle.py, which starts the program",
     "logstream_server.__main__": "a call of cli.main; every test in test_cli.py comes in through it",
     "logstream_server.history": "by the model test in test_follower.py and by test_retrieve.py",
-    "logstream_server.hub": "by test_fuzz.py and tailing/ against the real server",
     "logstream_server.localfile": "by test_tail.py",
     "logstream_server.reader": "by test_tail.py and the model test in test_follower.py",
     "logstream_server.service": "by test_rest.py and tailing/ against the real server",

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from .catchup import is_ahead
 from .cursor import Positions
 from .pace import Pacer
-from .ring import Entry, Ring, StreamEvent, advance
+from .ring import Base, Entry, Ring, StreamEvent, advance
 from .view import Encoded, View, encode
 
 WINDOW_BYTES: Final = 2 << 20
@@ -108,7 +108,7 @@ class Channel:
         """Those that left all together and have yet to be sent on their way."""
         self.is_scheduled = False
         self.led_at = -1.0
-        """When a client that is behind last took something."""
+        """When a client last came to the end, or was live."""
         self.quiet_since: float | None = None
         """Since when lines were filtered away without a word to the clients; None: they know where they are."""
 
@@ -147,6 +147,10 @@ class Channel:
         next_seq, positions = self.ring.head()
         self.leave_all()
         return self._advance(Encoded(b"", positions, 0), next_seq, self.ring.total_bytes)
+
+    def move(self, base: Base) -> None:
+        """The ring has let go of what comes next, and nobody is live: go on where the ring begins."""
+        self.next_seq, self.positions, self.total = base.seq, base.positions, base.total
 
     def _step_over(self, entry: Entry) -> Batch:
         """The next entry is only in the file as these clients want it: they read it there."""

@@ -213,7 +213,9 @@ class Follower:
 
     def _read_many(self, reading: Reading, now: float) -> bool:
         """Read on for a whole step; True when a next step should follow at once."""
-        end, generation = reading.framer.offset + STEP_BYTES, reading.generation
+        # A part of the ring: those who read it must find all of the step there.
+        size = min(STEP_BYTES, self.stream.ring.capacity_bytes // 4)
+        end, generation = reading.framer.offset + size, reading.generation
         while self._read(reading, now):
             if reading.framer.offset >= end or reading is not self._current or reading.generation is not generation:
                 return True

@@ -12,7 +12,6 @@ import asyncio
 import logging
 import threading
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -22,11 +21,12 @@ from typing import Final
 from . import catchup, messages
 from .catchup import Leg
 from .channel import Batch, Channel, Lag, Place, Sink, Subscription
+from .chunks import Chunk, ChunkReader
 from .connection import Connection
 from .cursor import Position, Positions
 from .errors import CloseCode
 from .frames import Opcode, encode_frame
-from .history import Lost, NotNow, read_leg
+from .history import Lost, NotNow
 from .ring import StreamEvent
 from .stream import Stream
 from .tailer import LogMonitor
@@ -43,11 +43,9 @@ LAST_CHUNK_BYTES: Final = 256 << 10
 bounded."""
 RETRY_S: Final = 1.0
 """How long a reader waits for a file system that refuses."""
-READS_PER_STREAM: Final = 4
-CACHED_CHUNKS: Final = 32
-LEAD_S: Final = 1.0
-"""How long a channel without live clients waits for the fastest of those behind, counted from when that last took
-something."""
+LEAD_S: Final = 0.01
+"""How long a channel without live clients waits for the next to come to its end. A batch in this time are some 25 MB/s:
+clients that are so fast share the processor with the source; for a slower one the source does not wait."""
 
 
 @dataclass(slots=True)
@@ -87,16 +85,8 @@ class HubOptions:
 
     ping_interval_s: float = 20.0
     ping_timeout_s: float = 20.0
+    lead_s: float = LEAD_S
     max_line_bytes: int = 1 << 20
-
-
-class _Reads:
-    """File reads of one stream: few at a time, equal ones shared."""
-
-    def __init__(self) -> None:
-        self.running = 0
-        self.waiting: deque[Callable[[], None]] = deque()
-        self.chunks: dict[object, Future[Encoded]] = {}
 
 
 class Hub:
@@ -114,7 +104,7 @@ class Hub:
         self.gaps: dict[str, list[int]] = {}
         self._channels: dict[Stream, dict[View, Channel]] = {}
         self._streams: dict[Channel, Stream] = {}
-        self._reads: dict[Stream, _Reads] = {}
+        self._chunks = ChunkReader(monitor.scheduler, options.max_line_bytes)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed: set[Stream] = set()
         self._changed_lock = threading.Lock()
@@ -276,6 +266,7 @@ class Hub:
                 subscription.seq = next_seq
             else:
                 del live[subscription]
+                channel.led_at = time()
                 subscription.place, subscription.seq, subscription.positions = Place.BEHIND, next_seq, end
             if not count & 63 and time() > slice_end:
                 break
@@ -337,14 +328,14 @@ class Hub:
         while subscription.place is Place.BEHIND and not sink.blocked:
             if subscription.seq is None and not self._find_place(subscription):
                 return
-            if subscription.seq == channel.next_seq:
+            assert subscription.seq is not None
+            if subscription.seq >= channel.next_seq:
                 if self._lead(subscription):
                     continue
                 channel.join_or_wait(subscription)
                 if channel.live and channel.ring.head()[0] > channel.next_seq:
                     self._schedule(channel, at_once=False)  # what came while nobody was live
                 return
-            assert subscription.seq is not None
             batch = channel.window.get(subscription.seq)
             if batch is not None and catchup.same_place(batch.begin, subscription.positions):
                 self._send_batch(subscription, batch)
@@ -354,7 +345,7 @@ class Hub:
     def _is_led(self, channel: Channel) -> bool:
         """Whether the channel goes at the pace of the fastest of its clients, as nobody is live: batches for nobody
         would be encoded in vain, and the source would run away from them all."""
-        if channel.live or self.now - channel.led_at > LEAD_S:
+        if channel.live or self._time() - channel.led_at > self.options.lead_s:
             return False
         return any(member.place in (Place.BEHIND, Place.READING) for member in channel.members)
 
@@ -366,14 +357,13 @@ class Hub:
         batch = channel.next_batch()
         if batch is None:
             return False
-        channel.led_at = self.now
+        channel.led_at = self._time()
         if batch.gap is not None:
             self._count_gap(batch.gap.kind.value, batch.gap.lost_bytes)
         self._advanced(channel, batch)
         return True
 
     def _send_batch(self, subscription: Subscription, batch: Batch) -> None:
-        subscription.channel.led_at = self.now
         subscription.seq, subscription.positions = batch.next_seq, batch.end
         if batch.frames:
             subscription.sink.write(batch.frames)
@@ -395,6 +385,8 @@ class Hub:
             return False
         head_seq, head = ring.head()
         seq = catchup.first_needed(ring.newest_first(head_seq), subscription.positions, head_seq, head)
+        if base.seq > channel.next_seq and not channel.live and channel.flushing is None:
+            channel.move(base)
         subscription.seq = max(min(seq, channel.next_seq), base.seq)
         return True
 
@@ -426,7 +418,6 @@ class Hub:
 
     def _deliver(self, subscription: Subscription, encoded: Encoded, next_seq: int | None) -> None:
         subscription.positions, subscription.seq = encoded.end, next_seq
-        subscription.channel.led_at = self.now
         if encoded.frames:
             if not subscription.sink.write(encoded.frames):
                 subscription.chunk_bytes = FIRST_CHUNK_BYTES
@@ -474,60 +465,8 @@ class Hub:
         subscription.place = Place.READING
         if subscription.was_live:
             self.counters.catchups += 1
-        size = self._chunk_bytes(subscription)
-        key = (
-            channel,
-            leg.position.generation,
-            leg.until,
-            size,
-            tuple((p.generation, p.offset) for p in subscription.positions),
-            leg.position.offset,
-        )
-        reads = self._reads.setdefault(stream, _Reads())
-        future = reads.chunks.get(key)
-        if future is None:
-            future = Future()
-            if len(reads.chunks) >= CACHED_CHUNKS:
-                del reads.chunks[next(iter(reads.chunks))]
-            reads.chunks[key] = future
-            work = partial(
-                _read_chunk, stream, channel.view, leg, subscription.positions, size, self.options.max_line_bytes
-            )
-            begin = partial(self._begin_read, stream, reads, future, work, key)
-            if reads.running < READS_PER_STREAM:
-                begin()
-            else:
-                reads.waiting.append(begin)
-        if future.done():
-            assert self._loop is not None
-            self._loop.call_soon(self._chunk_read, subscription, leg, future)
-        else:
-            future.add_done_callback(partial(self._chunk_done, subscription, leg))
-
-    def _begin_read(
-        self, stream: Stream, reads: _Reads, future: Future[Encoded], work: Callable[[], Encoded], key: object
-    ) -> None:
-        reads.running += 1
-        self.monitor.scheduler.submit(work, stream).add_done_callback(partial(self._read_ended, reads, future, key))
-
-    def _read_ended(self, reads: _Reads, future: Future[Encoded], key: object, done: Future[Encoded]) -> None:
-        """On a reading thread: hand over to the loop."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._publish_read, reads, future, key, done)
-
-    def _publish_read(self, reads: _Reads, future: Future[Encoded], key: object, done: Future[Encoded]) -> None:
-        reads.running -= 1
-        error = done.exception()
-        if error is not None:
-            reads.chunks.pop(key, None)  # the next one tries again
-            future.set_exception(error)
-        else:
-            future.set_result(done.result())
-        while reads.waiting and reads.running < READS_PER_STREAM:
-            reads.waiting.popleft()()
-
-    def _chunk_done(self, subscription: Subscription, leg: Leg, future: Future[Encoded]) -> None:
-        self._chunk_read(subscription, leg, future)
+        chunk = Chunk(stream, channel.view, leg, subscription.positions, self._chunk_bytes(subscription))
+        self._chunks.read(chunk, partial(self._chunk_read, subscription, leg))
 
     def _chunk_read(self, subscription: Subscription, leg: Leg, future: Future[Encoded]) -> None:
         if subscription.place is not Place.READING:
@@ -603,9 +542,7 @@ class Hub:
         for connection in [c for c in self.connections if c.blocked or c.next_check <= now]:
             if connection.check(now, interval, timeout):
                 self.counters.aborted += 1
-        for reads in self._reads.values():
-            if not reads.running:
-                reads.chunks.clear()  # they were for clients that asked at about the same time
+        self._chunks.forget_idle()
         for channel in list(self._streams):
             if not channel.live and channel.ring.head()[0] > channel.next_seq:
                 self._schedule(channel)  # nobody leads it any more
@@ -644,16 +581,6 @@ class Hub:
         finally:  # also when there is no time left for goodbyes
             for connection in list(self.connections):
                 connection.abort()
-
-
-def _read_chunk(
-    stream: Stream, view: View, leg: Leg, positions: Positions, max_bytes: int, max_line_bytes: int
-) -> Encoded:
-    """On a reading thread: a chunk of the file as frames."""
-    raw = view.format is Format.RAW and not view.filter
-    positions = catchup.moved(positions, leg.position)
-    entries = read_leg(stream, leg, max_bytes, max_line_bytes, raw=raw)
-    return encode(view, stream.name, entries, positions)
 
 
 def _distance(behind: Positions, ahead: Positions) -> int | None:

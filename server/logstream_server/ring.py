@@ -93,11 +93,12 @@ A cursor that lists them all is below the length that is accepted (cursor._MAX_T
 @dataclass(frozen=True, slots=True)
 class Base:
     """The old end of a ring: its first entry, a reader's positions just before it, and the generations that were over
-    by then, in their order."""
+    by then, in their order; `total`: bytes of data before it."""
 
     seq: int
     positions: Positions
     ended: tuple[Generation, ...]
+    total: int = 0
 
 
 class Ring:
@@ -113,6 +114,7 @@ class Ring:
         self._next_seq = 0
         self._positions: Positions = ()
         self._base: Positions = ()
+        self._base_total = 0
         self._ended: deque[Generation] = deque(maxlen=ENDED_KEPT)
         self._consumed: int | None = None
         self.throttled = False
@@ -160,6 +162,7 @@ class Ring:
             self._gone += 1
             self._bytes -= len(oldest.data) + ENTRY_OVERHEAD_BYTES
             self._base = advance(self._base, oldest)
+            self._base_total = oldest.total
             if oldest.retires is not None:
                 self._ended.append(oldest.retires)
         if self._gone > 64 and self._gone * 2 > len(entries):
@@ -192,13 +195,14 @@ class Ring:
     def base(self) -> Base:
         """What a reader must have before the ring can serve it."""
         with self._lock:
-            return Base(self._next_seq - (len(self._entries) - self._gone), self._base, tuple(self._ended))
+            seq = self._next_seq - (len(self._entries) - self._gone)
+            return Base(seq, self._base, tuple(self._ended), self._base_total)
 
     def goal(self) -> Base:
         """The head as a base: what a reader has who has everything there is now."""
         with self._lock:
             late = (e.retires for e in self._entries[self._gone :] if e is not None and e.retires is not None)
-            return Base(self._next_seq, self._positions, (*self._ended, *late))
+            return Base(self._next_seq, self._positions, (*self._ended, *late), self._total)
 
     def newest_first(self, end_seq: int) -> Iterator[Entry]:
         """The entries before `end_seq`, from there back, as far as the ring reaches when each is asked for."""
