@@ -90,6 +90,16 @@ def moved(positions: Positions, new: Position) -> Positions:
     return (*older, new, *(p for p in positions if p not in older))
 
 
+def after_loss(positions: Positions, leg: Leg, known: Positions) -> Positions:
+    """Where a reader is who was told that the bytes of `leg` are lost. `known`: positions of others, who may have been
+    there: then theirs has the bytes that prove a cursor."""
+    generation = leg.position.generation
+    if generation.forgotten:  # newer ones are listed beside it, which says that it is over
+        return tuple(p for p in positions if p.generation is not generation)
+    there = (p for p in known if p.generation is generation and p.offset == leg.until)
+    return moved(positions, next(there, Position(generation, leg.until)))
+
+
 def first_needed(newest_first: Iterable[Entry], positions: Positions, head_seq: int, head: Positions) -> int:
     """The number of the ring entry from which a reader at `positions` must look for what it lacks (`undelivered`).
 
@@ -119,7 +129,7 @@ def first_needed(newest_first: Iterable[Entry], positions: Positions, head_seq: 
 
 def undelivered(entries: Sequence[Entry], positions: Positions) -> list[Entry]:
     """Those of the ring's `entries`, in order, that a reader at `positions` does not have; the first of each generation
-    cut to what is missing. Events that lie between delivered lines are left out."""
+    cut to what is missing. Events that lie between delivered lines are left out, but for losses: they have a place."""
     offsets = {p.generation: p.offset for p in positions}
     newest = _newest(positions)
     out: list[Entry] = []
@@ -144,6 +154,10 @@ def _cut_front(entry: Entry, position: Position) -> list[Entry]:
     own."""
     at = position.offset
     skip = at - entry.start
+    if entry.event is not None:  # a loss, of which another server could still read a part
+        lost_bytes = entry.event.lost_bytes
+        event = replace(entry.event, lost_bytes=None if lost_bytes is None else lost_bytes - skip)
+        return [replace(entry, start=at, event=event)]
     if entry.flags or entry.data[skip - 1 : skip] == b"\n":
         return [replace(entry, start=at, data=entry.data[skip:])]
     newline = entry.data.find(b"\n", skip) + 1

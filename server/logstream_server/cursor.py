@@ -49,7 +49,8 @@ class Generation:
     `head` grows to HEAD_BYTES as the file does; `inode` is None where inode numbers prove nothing (remote file
     systems). `begin` is the first offset that belongs to it (not 0 when a file was shortened to a part that had gone
     out already), `end` the last, once it is known that nothing more will come, and `retired_seq` the ring's entry that
-    said so (-1: it ended before the ring began).
+    said so (-1: it ended before the ring began). `forgotten`: it stands for one, and all before it, of which nothing
+    is known any more but that there was something to read.
     """
 
     id: int
@@ -58,6 +59,7 @@ class Generation:
     begin: int = 0
     end: int | None = None
     retired_seq: int | None = None
+    forgotten: bool = False
 
     def is_over(self, seq: int) -> bool:
         """Whether nothing more comes of it from ring entry `seq` on."""

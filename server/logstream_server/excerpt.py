@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from .catchup import moved
-from .cursor import Position, Positions
+from .cursor import Positions
 from .filters import LineFilter
 from .framing import MARKER_BYTES, Flag
 from .ring import Entry, EventKind, StreamEvent, advance
@@ -67,9 +66,9 @@ class Collector:
         """Take what there is room for; whether that was all."""
         return all(not self.is_full and self._take(entry) for entry in entries)
 
-    def end_in_gap(self, after: Position, gap: StreamEvent) -> None:
-        """The bytes up to `after` are lost; the excerpt ends here and says so."""
-        self.positions = moved(self.positions, after)
+    def end_in_gap(self, after: Positions, gap: StreamEvent) -> None:
+        """The bytes before `after` are lost; the excerpt ends here and says so."""
+        self.positions = after
         self._gap, self._ended = gap, True
 
     def excerpt(self, end: Positions, *, more: bool, last: int | None = None) -> Excerpt:

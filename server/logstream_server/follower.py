@@ -389,7 +389,7 @@ class Follower:
 
     def _path_replaced(self, current: Reading, kind: EventKind, now: float) -> bool:
         """Another inode is at the path. The old one is read on until its writer has surely gone."""
-        self.watch.prepare(self.stream.path)
+        self._prepare()
         file = LogFile(self.stream.path, self.stream.roots, keep_open=self.watch.keeps_open)
         if self._is_resaved(current, file):
             self.stream.keep(current.generation, file)
@@ -493,8 +493,12 @@ class Follower:
         self._open(now)
         return self._delay(now) if self._current is None else 0.0
 
-    def _open(self, now: float, kind: EventKind = EventKind.APPEARED) -> None:
+    def _prepare(self) -> None:
         self.watch.prepare(self.stream.path)
+        self.stream.keeps_open = self.watch.keeps_open
+
+    def _open(self, now: float, kind: EventKind = EventKind.APPEARED) -> None:
+        self._prepare()
         try:
             file = LogFile(self.stream.path, self.stream.roots, keep_open=self.watch.keeps_open)
         except OSError as error:
@@ -582,10 +586,15 @@ class Follower:
         if reading in self._draining:
             self._draining.remove(reading)
         self._append(reading, reading.framer.finish())
-        generation = reading.generation
-        generation.end = reading.framer.start
-        event = StreamEvent(EventKind.RETIRED) if lost is None else StreamEvent(EventKind.GAP, lost)
-        self.stream.ring.append(None, 0, 0, event=event, retires=generation)
+        generation, start = reading.generation, reading.framer.start
+        if lost is None:
+            generation.end = start
+            self.stream.ring.append(None, 0, 0, event=StreamEvent(EventKind.RETIRED), retires=generation)
+        else:  # the loss has its place in the file, as long as the file was, or at least one byte
+            size = reading.seen.size if reading.seen else 0
+            generation.end = max(size, start + 1)
+            event = StreamEvent(EventKind.GAP, lost, size - start if size > start else None)
+            self.stream.ring.append(generation, start, generation.end, event=event, retires=generation)
         self._neighbours.read(reading.file.identity, generation.head)
         file = self.stream.file_of(generation)
         if file is not None:

@@ -17,7 +17,7 @@ from .filters import LineFilter
 from .framing import MARKER_BYTES, Flag, LineFramer, count_newlines
 from .ring import Entry
 from .siblings import find_content, holds, list_siblings, open_sibling
-from .stream import Stream
+from .stream import Stream, StreamStatus
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,10 @@ MAX_FILTER_SEARCH_BYTES: Final = 256 << 20
 
 OLDER: Final = -1
 """The id and the last ring entry of files that were rotated away before the ring began."""
+
+
+NO_ANSWER: Final = frozenset({StreamStatus.STARTING, StreamStatus.HUNG, StreamStatus.UNREADABLE})
+"""States in which the file system has not said yet, or does not say now, what there is."""
 
 
 class NotNow(Exception):
@@ -65,6 +69,8 @@ def read_leg(stream: Stream, leg: Leg, max_bytes: int, max_line_bytes: int, *, r
     `raw`: bytes as they are, lines not looked at.
     """
     position, left = leg.position, leg.until - leg.position.offset
+    if position.generation.forgotten:
+        raise Lost("more files were rotated away meanwhile than are remembered", None)
     file = stream.file_of(position.generation)
     if file is not None:
         try:
@@ -77,7 +83,7 @@ def read_leg(stream: Stream, leg: Leg, max_bytes: int, max_line_bytes: int, *, r
         finally:
             file.release()
     # It was rotated away, or truncated after a copy was made: the content may be there under another name.
-    file = find_content(stream.path, stream.roots, _proof(position), keep_open=True)
+    file = find_content(stream.path, stream.roots, _proof(position), keep_open=stream.keeps_open)
     if file is None:
         raise Lost("the file was truncated or deleted before this was read", left)
     try:
@@ -103,12 +109,12 @@ def _read_leg(file: LogFile, leg: Leg, max_bytes: int, max_line_bytes: int, raw:
         size = min(position.offset, MARKER_BYTES)
         before = file.read(position.offset - size, size).data
     head = position.generation.head
-    if position.offset < HEAD_BYTES and file.read(0, len(head)).data != head:
-        raise Lost("the file begins with something else by now", leg.until - position.offset)
+    # By name it may be another file at each read, of which 32 bytes say little.
+    head = head if position.offset < HEAD_BYTES or not file.keeps_open else b""
     framer = LineFramer(max_line_bytes, position.offset, before)
     out: list[Entry] = []
     while not out and framer.offset < leg.until:
-        read = file.read(framer.offset, min(max_bytes, leg.until - framer.offset), framer.tail)
+        read = file.read(framer.offset, min(max_bytes, leg.until - framer.offset), framer.tail, head=head)
         if not read.intact or not read.data:
             raise Lost("the file was truncated before this was read", leg.until - position.offset)
         if raw:
@@ -134,8 +140,12 @@ def _entry(generation: Generation, start: int, end: int, data: bytes, marker: by
 
 
 def tail_start(stream: Stream, lines: int, chosen: LineFilter, end: Positions) -> Positions:
-    """Where the last `lines` lines (that pass) before `end` begin, in the current file. A file that cannot be read:
-    `end`."""
+    """Where the last `lines` lines (that pass) before `end` begin, in the current file; `end` where there is none any
+    more. Raises NotNow."""
+    if not end and stream.state.status in NO_ANSWER:
+        raise NotNow(
+            stream.state.detail or "the file was not looked at yet"
+        )  # there may be a file, and who begins at nothing would get all of it
     if not end or lines <= 0:
         return end
     last = end[-1]
@@ -149,8 +159,12 @@ def tail_start(stream: Stream, lines: int, chosen: LineFilter, end: Positions) -
         offset = _filtered_start(file, last.offset, wanted, chosen) if chosen else find_lines(file, last.offset, wanted)
         size = min(offset, MARKER_BYTES)
         marker = file.read(offset - size, size).data if size else b""
-    except (OSError, NotALog):
+    except NotALog:
         return end
+    except OSError as error:
+        if error.errno in GONE_ERRNOS:
+            return end
+        raise NotNow(error.strerror or str(error)) from error
     finally:
         file.release()
     return (*end[:-1], Position(last.generation, offset, marker))
@@ -275,28 +289,43 @@ def _locate(stream: Stream, mark: Mark) -> Position | None:
     newest = stream.newest_of(mark.inode) if mark.inode is not None and not mark.offset else None
     if newest is not None and newest.end == 0:
         return Position(newest, 0)  # it was empty when the cursor was taken, and stayed so
+    others: list[Position] = []
     for generation, _ in reversed(stream.generations()):
         suits = _may_be(generation, mark) and (newest is None or generation is newest)
-        file = stream.file_of(generation) if suits else None
-        if file is not None:
-            try:
-                if holds(file, mark):
-                    return Position(generation, mark.offset, _marker(file, mark.offset))
-            except NotALog:
-                continue
-            except OSError as error:
-                if error.errno in GONE_ERRNOS:
-                    continue
-                raise NotNow(str(error)) from error  # nothing can be proven now, and nothing is disproven
-            finally:
-                file.release()
-    file = find_content(stream.path, stream.roots, mark, keep_open=True)
+        position = _hold_in(stream, generation, mark) if suits else None
+        if position is None:
+            continue
+        if mark.inode in (None, generation.inode):
+            return position
+        others.append(position)
+    # Of several files that say the same, the one with the inode that the cursor names.
+    file = find_content(stream.path, stream.roots, mark, keep_open=stream.keeps_open, copies=not others)
     if file is None:
-        return _end_of_deleted(stream, mark)
-    adopted = _adopt(stream, file)
-    if adopted is None:
+        return others[0] if others else _end_of_deleted(stream, mark)
+    try:
+        marker = _marker(file, mark.offset)  # before the file is given away
+    except (OSError, NotALog):
+        file.release()
         return None
-    return Position(adopted, mark.offset, _marker(file, mark.offset))
+    adopted = _adopt(stream, file)
+    return None if adopted is None else Position(adopted, mark.offset, marker)
+
+
+def _hold_in(stream: Stream, generation: Generation, mark: Mark) -> Position | None:
+    """The place of the reader at `mark` in a file of the stream, if it holds what he has read. Raises NotNow."""
+    file = stream.file_of(generation)
+    if file is None:
+        return None
+    try:
+        return Position(generation, mark.offset, _marker(file, mark.offset)) if holds(file, mark) else None
+    except NotALog:
+        return None
+    except OSError as error:
+        if error.errno in GONE_ERRNOS:
+            return None
+        raise NotNow(str(error)) from error  # nothing can be proven now, and nothing is disproven
+    finally:
+        file.release()
 
 
 def _end_of_deleted(stream: Stream, mark: Mark) -> Position | None:
@@ -335,6 +364,10 @@ def _adopt(stream: Stream, file: LogFile) -> Generation | None:
         return None
     known = stream.remembered(stat.identity.inode, head, stat.size)
     kept = stream.file_of(known) if known is not None else None
+    if known is not None and _is_another(known, kept, file, stat.size):
+        if kept is not None:
+            kept.release()
+        known = kept = None
     if kept is not None:  # it is being read: its reader's file stays
         kept.release()
         file.release()
@@ -342,6 +375,21 @@ def _adopt(stream: Stream, file: LogFile) -> Generation | None:
     generation = known or Generation(OLDER, stat.identity.inode, head, 0, stat.size, OLDER)
     stream.keep_for_a_while(generation, file, stat.identity.inode)
     return generation
+
+
+def _is_another(known: Generation, kept: LogFile | None, file: LogFile, size: int) -> bool:
+    """Whether `file` merely begins like the known generation: as many do that begin with the same banner.
+
+    It is a copy when the original (`kept`) has been emptied since, or ended with as many bytes.
+    """
+    if kept is None:
+        return known.inode not in (None, file.identity.inode) and known.end not in (None, size)
+    if kept.identity == file.identity:
+        return False
+    try:
+        return kept.read(0, len(known.head)).data == known.head
+    except (OSError, NotALog):
+        return False
 
 
 def _add_missed(stream: Stream, positions: list[Position], head: Positions) -> list[Position]:
@@ -365,7 +413,7 @@ def _add_missed(stream: Stream, positions: list[Position], head: Positions) -> l
         return positions  # it is not under a rotated name: nothing tells what came after it
     out = list(positions)
     for sibling in reversed(newer):
-        opened = open_sibling(sibling, stream.roots, keep_open=True) if sibling.stat.size else None
+        opened = open_sibling(sibling, stream.roots, keep_open=stream.keeps_open) if sibling.stat.size else None
         generation = _adopt(stream, opened) if opened is not None else None
         if (
             generation is not None

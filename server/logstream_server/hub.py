@@ -489,11 +489,7 @@ class Hub:
         """The bytes are gone: say so, and go on behind them."""
         self._count_gap("lost", error.lost_bytes)
         channel = subscription.channel
-        after = Position(leg.position.generation, leg.until)
-        base = channel.ring.base().positions
-        # The ring's own position, where it begins here, has the bytes that prove a cursor.
-        after = next((p for p in base if p.generation is after.generation and p.offset == after.offset), after)
-        subscription.positions = catchup.moved(subscription.positions, after)
+        subscription.positions = catchup.after_loss(subscription.positions, leg, channel.ring.base().positions)
         if channel.view.format is not Format.JSON:
             subscription.sink.finish(CloseCode.GAP, error.reason)
             return
@@ -590,7 +586,7 @@ def _distance(behind: Positions, ahead: Positions) -> int | None:
     for position in ahead:
         total += max(0, position.offset - at.pop(position.generation, position.generation.begin))
     for generation, offset in at.items():
-        if generation.end is None:
+        if generation.end is None or generation.forgotten:
             return None
         total += max(0, generation.end - offset)
     return total

@@ -17,7 +17,7 @@ from .errors import CannotFollow
 from .events import ClientEvent, Event, Gap, Hello, parse_server_message
 from .follower import FollowOptions
 from .frames import parse_server_frames
-from .history import NotNow, Resumed
+from .history import NO_ANSWER, NotNow, Resumed
 from .query import Wish
 from .reader import Chunk, Reader
 from .stream import Stream, StreamStatus
@@ -28,7 +28,6 @@ MAX_LINE_BYTES: Final = 64 << 20
 """As much as a server can be set to: one reader has the memory, and its lines are to be whole."""
 RETRY_S: Final = 1.0
 """How long to wait for a file system that refuses."""
-_NO_ANSWER: Final = frozenset({StreamStatus.STARTING, StreamStatus.HUNG})
 _NO_LOG: Final = frozenset({StreamStatus.REFUSED, StreamStatus.UNSUPPORTED})
 
 
@@ -95,7 +94,7 @@ class LocalFile:
         """A Hello, what is there, and then what comes, without end. Raises BrokenPipeError when nobody reads the pipe
         `out` any more."""
         stream = next(iter(self._monitor.streams.values()))
-        while stream.state.status in _NO_ANSWER:
+        while _is_unknown(stream):
             if stream.state.detail:
                 yield Event(stream.name, "unreadable", stream.state.detail)
             self._bell.wait(out)
@@ -138,6 +137,12 @@ class LocalFile:
             event = parse_server_message(message)
             assert event is not None
             yield event
+
+
+def _is_unknown(stream: Stream) -> bool:
+    """Whether nothing can be said yet of where a reader begins."""
+    status = stream.state.status
+    return status is StreamStatus.HUNG or (status in NO_ANSWER and not stream.ring.head()[1])
 
 
 def begin(stream: Stream, wish: Wish) -> Resumed:

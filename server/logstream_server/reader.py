@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from .catchup import Leg, first_needed, moved, plan, undelivered, walk
-from .cursor import Position, Positions
+from .catchup import Leg, after_loss, first_needed, moved, plan, undelivered, walk
+from .cursor import Positions
 from .history import Lost, read_leg
 from .ring import Base, Entry
 from .stream import Stream
@@ -87,10 +87,7 @@ class Reader:
         try:
             entries = read_leg(self._stream, leg, self._chunk_bytes, self._max_line_bytes)
         except Lost as lost:
-            after = Position(leg.position.generation, leg.until)
-            # The ring's own position, where it begins here, has the bytes that prove a cursor.
-            known = (p for p in base.positions if p.generation is after.generation and p.offset == after.offset)
-            return self._given(moved(self.positions, next(known, after)), [], lost)
+            return self._given(after_loss(self.positions, leg, base.positions), [], lost)
         return self._given(walk(entries, moved(self.positions, leg.position)), entries)
 
     def _given(self, end: Positions, entries: list[Entry], lost: Lost | None = None) -> Chunk:

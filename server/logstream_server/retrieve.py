@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from . import history
-from .catchup import Leg, first_needed, moved, plan, undelivered
+from .catchup import Leg, after_loss, first_needed, moved, plan, undelivered
 from .cursor import Generation, Position, Positions
 from .errors import LogstreamError
 from .excerpt import Collector, Excerpt
@@ -134,7 +134,10 @@ def _begin(stream: Stream, order: Order) -> tuple[Resumed, Base]:
     lines = wish.tail or 0
     if order.last is not None and lines:
         lines += 1  # the unfinished line counts there, and is not read here: one more, and the first is dropped
-    return Resumed(history.tail_start(stream, lines, wish.filter, head)), goal
+    try:
+        return Resumed(history.tail_start(stream, lines, wish.filter, head)), goal
+    except NotNow as error:
+        raise Unavailable(f"{stream.name}: {error}") from error
 
 
 class _Reader:
@@ -195,13 +198,8 @@ class _Reader:
             trouble = _trouble(self._stream, leg.position.generation)
             if trouble is not None:  # not lost: it cannot be had now
                 raise Unavailable(f"{self._stream.name}: {trouble}") from lost
-            lost_until = (leg.position.generation, leg.until)
-            known = (
-                p
-                for p in (*self._stream.ring.base().positions, *self._goal.positions)
-                if (p.generation, p.offset) == lost_until
-            )
-            after = next(known, Position(*lost_until))
+            known = (*self._stream.ring.base().positions, *self._goal.positions)
+            after = after_loss(collector.positions, leg, known)
             collector.end_in_gap(after, StreamEvent(EventKind.GAP, lost.reason, lost.lost_bytes))
             return
         collector.positions = moved(collector.positions, leg.position)

@@ -49,6 +49,8 @@ class StreamEvent:
 class Entry:
     """Bytes `start` to `end` of a generation (a framing segment), or an event at `start == end`.
 
+    A GAP takes up the room of the bytes that are lost, so that a position says whether its reader was told of them.
+
     `retires` names a generation that no reader will see again after this entry. `total` counts the bytes of data up to
     and including this entry since the stream began, `lines` its lines; `seq` numbers the entries without holes.
     """
@@ -71,29 +73,31 @@ def advance(positions: Positions, entry: Entry) -> Positions:
 
     Generations that are over are left out, but for the newest: it says that all before it is over, too.
     """
+    generation = entry.generation
+    if generation is not None:
+        new = Position(generation, entry.end, entry.marker)
+        if len(positions) == 1 and positions[0].generation is generation:
+            return (new,)
+        if all(p.generation is not generation for p in positions):
+            positions = (*(p for p in positions if not p.generation.is_over(entry.seq + 1)), new)
+        else:
+            positions = tuple(new if p.generation is generation else p for p in positions)
     if entry.retires is not None:
         newest = max((p.generation.id for p in positions), default=0)
         positions = tuple(p for p in positions if p.generation is not entry.retires or p.generation.id == newest)
-    generation = entry.generation
-    if generation is None:
-        return positions
-    new = Position(generation, entry.end, entry.marker)
-    if len(positions) == 1 and positions[0].generation is generation:
-        return (new,)
-    if all(p.generation is not generation for p in positions):
-        return (*(p for p in positions if not p.generation.is_over(entry.seq + 1)), new)
-    return tuple(new if p.generation is generation else p for p in positions)
+    return positions
 
 
 ENDED_KEPT: Final = 64
 """How many generations that were over before the ring's base are remembered: so many rotations a reader may be behind.
-A cursor that lists them all is below the length that is accepted (cursor._MAX_TOKEN)."""
+One that is behind more is told that it is (Generation.forgotten). A cursor that lists them all is below the length that
+is accepted (cursor._MAX_TOKEN)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
     """The old end of a ring: its first entry, a reader's positions just before it, and the generations that were over
-    by then, in their order; `total`: bytes of data before it."""
+    by then, in their order, the first of them perhaps a forgotten one; `total`: bytes of data before it."""
 
     seq: int
     positions: Positions
@@ -115,7 +119,8 @@ class Ring:
         self._positions: Positions = ()
         self._base: Positions = ()
         self._base_total = 0
-        self._ended: deque[Generation] = deque(maxlen=ENDED_KEPT)
+        self._ended: deque[Generation] = deque()
+        self._forgotten: tuple[Generation, ...] = ()  # none or one
         self._consumed: int | None = None
         self.throttled = False
         """Set by a source that waits because of `backlog_bytes`; the reader wakes it and clears this."""
@@ -165,9 +170,16 @@ class Ring:
             self._base_total = oldest.total
             if oldest.retires is not None:
                 self._ended.append(oldest.retires)
+                if len(self._ended) > ENDED_KEPT:
+                    self._forget(self._ended.popleft())
         if self._gone > 64 and self._gone * 2 > len(entries):
             del entries[: self._gone]
             self._gone = 0
+
+    def _forget(self, generation: Generation) -> None:
+        if generation.end is None or generation.end > generation.begin:  # of an empty one nothing is lost
+            gone = Generation(generation.id, end=1, retired_seq=generation.retired_seq, forgotten=True)
+            self._forgotten = (gone,)
 
     def since(self, seq: int, max_bytes: int) -> list[Entry] | None:
         """The entries from `seq` on, at most about `max_bytes` of data but at least one; None when `seq` is gone."""
@@ -196,13 +208,13 @@ class Ring:
         """What a reader must have before the ring can serve it."""
         with self._lock:
             seq = self._next_seq - (len(self._entries) - self._gone)
-            return Base(seq, self._base, tuple(self._ended), self._base_total)
+            return Base(seq, self._base, (*self._forgotten, *self._ended), self._base_total)
 
     def goal(self) -> Base:
         """The head as a base: what a reader has who has everything there is now."""
         with self._lock:
             late = (e.retires for e in self._entries[self._gone :] if e is not None and e.retires is not None)
-            return Base(self._next_seq, self._positions, (*self._ended, *late), self._total)
+            return Base(self._next_seq, self._positions, (*self._forgotten, *self._ended, *late), self._total)
 
     def newest_first(self, end_seq: int) -> Iterator[Entry]:
         """The entries before `end_seq`, from there back, as far as the ring reaches when each is asked for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from . import __version__, history, messages
 from .channel import Subscription
 from .connection import Connection
-from .cursor import Cursor, Positions
+from .cursor import Positions
 from .discovery import parse_source
 from .errors import BadQuery, CloseCode
 from .filters import parse_filter
@@ -26,6 +27,8 @@ from .tailer import LogMonitor
 from .tokens import Tokens, read_tokens
 from .view import Format, View
 
+RETRY_S = 1.0
+"""How long to wait for a file system that refuses."""
 MAX_SUBSCRIPTIONS = 64
 """Streams on one socket: more is a tool for collecting, which opens several."""
 MAX_PENDING = 16
@@ -107,38 +110,45 @@ class Service:
 
     # -- beginning -----------------------------------------------------------------------------------------------------
 
-    async def begin_at(self, stream: Stream, wish: Wish, view: View) -> Resumed:
-        """Where the reader of `wish` begins; reads the file when it must."""
-        if wish.from_start:
-            return Resumed(history.from_start(stream.ring.head()[1]))
-        if wish.cursor is not None:
-            resumed = await self._resume(stream, wish.cursor, wish.tail)
-            result = "recovered" if resumed.recovered else "reset"
-            self.resumes[result] = self.resumes.get(result, 0) + 1
-            return resumed
-        lines = self.settings.tail_lines if wish.tail is None else wish.tail
-        head = self.hub.head(stream, view)
-        if lines == 0 or stream.state.status is StreamStatus.HUNG:
-            return Resumed(head)
-        return Resumed(await self._tail(stream, lines, wish, head))
-
-    async def _resume(self, stream: Stream, cursor: Cursor, tail: int | None) -> Resumed:
-        """The place of a cursor; a file system that refuses is asked again until it answers."""
-        call = partial(history.resume, stream, cursor, tail=tail)
+    async def begin_at(
+        self, stream: Stream, wish: Wish, view: View, is_wanted: Callable[[], bool] = lambda: True
+    ) -> Resumed:
+        """Where the reader of `wish` begins; reads the file when it must. A file system that refuses is asked again
+        until it answers, or nobody wants to know any more."""
         while True:
             try:
-                return await asyncio.wrap_future(self.monitor.scheduler.submit(call, stream))
+                return await self._begin_at(stream, wish, view)
             except NotNow:
-                await asyncio.sleep(1.0)
+                if not is_wanted():
+                    return Resumed(())
+                await asyncio.sleep(RETRY_S)
+
+    async def _begin_at(self, stream: Stream, wish: Wish, view: View) -> Resumed:
+        if wish.from_start:
+            return Resumed(history.from_start(stream.ring.head()[1]))
+        head = self.hub.head(stream, view)
+        lines = self.settings.tail_lines if wish.tail is None else wish.tail
+        if wish.cursor is None and lines == 0 and head:
+            return Resumed(head)
+        if stream.state.status is StreamStatus.HUNG:
+            raise NotNow(stream.state.detail)  # one more who asks would be one more thread that waits
+        if wish.cursor is None:
+            return Resumed(await self._tail(stream, lines, wish, head))
+        call = partial(history.resume, stream, wish.cursor, tail=wish.tail)
+        resumed = await asyncio.wrap_future(self.monitor.scheduler.submit(call, stream))
+        result = "recovered" if resumed.recovered else "reset"
+        self.resumes[result] = self.resumes.get(result, 0) + 1
+        return resumed
 
     async def _tail(self, stream: Stream, lines: int, wish: Wish, head: Positions) -> Positions:
         """Everybody who asks for the same lines at about the same time shares one look at the file."""
         key = (stream, lines, wish.filter)
         known = self._tails.get(key)
-        if known is not None and known[0] is head:
+        if known is not None and known[0] is head and not (known[1].done() and known[1].exception()):
             return await asyncio.shield(known[1])
         call = partial(history.tail_start, stream, lines, wish.filter, head)
         future = asyncio.wrap_future(self.monitor.scheduler.submit(call, stream))
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever asked may have gone
         if len(self._tails) >= 64:
             self._tails.clear()
         self._tails[key] = (head, future)
@@ -156,15 +166,26 @@ class Service:
         connection.subscriptions[stream.name] = subscription
         self.hub.pump(subscription)
 
-    def greet(self, connection: Connection, stream: Stream | None, begun: Resumed) -> None:
-        """The first words to a JSON client."""
+    def greet(self, connection: Connection, stream: Stream | None, begun: Resumed | None) -> None:
+        """The first words to a JSON client. `begun`: None when that is not known yet, and is to be announced later."""
         name = None if stream is None else stream.name
-        cursor = None if stream is None else messages.token(stream.name, begun.positions)
+        cursor = None if stream is None or begun is None else messages.token(stream.name, begun.positions)
         streams = [s.describe() for s in list(self.monitor.streams.values())[:1000]]
         hello = messages.hello_message(
-            f"logstream/{__version__}", streams, name, cursor, begun.recovered, begun.reason, self.limits()
+            f"logstream/{__version__}",
+            streams,
+            name,
+            cursor,
+            None if begun is None else begun.recovered,
+            None if begun is None else begun.reason,
+            self.limits(),
         )
         _send(connection, hello)
+
+    def announce(self, connection: Connection, stream: Stream, begun: Resumed) -> None:
+        """Tell a JSON client where a stream begins for it."""
+        token = messages.token(stream.name, begun.positions)
+        _send(connection, messages.subscribed_message(stream.name, token, begun.recovered, begun.reason))
 
     # -- messages of JSON clients --------------------------------------------------------------------------------------
 
@@ -198,13 +219,12 @@ class Service:
     async def _open_later(self, connection: Connection, stream: Stream, wish: Wish) -> None:
         try:
             view = View(Format.JSON, wish.filter)
-            begun = await self.begin_at(stream, wish, view)
+            begun = await self.begin_at(stream, wish, view, lambda: not connection.is_gone)
         finally:
             self._pending[connection] -= 1
             if not self._pending[connection]:
                 del self._pending[connection]
-        token = messages.token(stream.name, begun.positions)
-        _send(connection, messages.subscribed_message(stream.name, token, begun.recovered, begun.reason))
+        self.announce(connection, stream, begun)
         self.open(connection, stream, wish, view, begun.positions)
 
     def _unsubscribe(self, connection: Connection, message: Unsubscribe) -> None:

@@ -140,9 +140,10 @@ def open_sibling(sibling: Sibling, roots: tuple[str, ...], *, keep_open: bool) -
 
 
 def find_content(
-    path: str, roots: tuple[str, ...], mark: Mark, *, keep_open: bool, since_ns: int | None = None
+    path: str, roots: tuple[str, ...], mark: Mark, *, keep_open: bool, since_ns: int | None = None, copies: bool = True
 ) -> LogFile | None:
-    """The neighbour that holds what a reader at `mark` has read: the same inode if there is one, else a copy.
+    """The neighbour that holds what a reader at `mark` has read: the same inode if there is one, else (with `copies`)
+    a copy.
 
     Below RESAVE_BYTES a copy proves little, as many files begin alike; then it counts only if it was made after
     `since_ns` (nanoseconds since the epoch), when the reader last saw the original. Nothing is found for offset 0
@@ -151,7 +152,7 @@ def find_content(
     for _ in range(SETTLE_TRIES):
         candidates = list_siblings(path, rotated_only=False)
         same = [s for s in candidates if mark.inode is not None and s.stat.identity.inode == mark.inode]
-        others = [s for s in candidates if s not in same and _may_be_copy(s, mark, since_ns)]
+        others = [s for s in candidates if copies and s not in same and _may_be_copy(s, mark, since_ns)]
         wanted = [s for s in same + others if s.stat.size >= mark.offset]
         moved = False
         for sibling in wanted:

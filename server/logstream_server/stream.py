@@ -73,6 +73,8 @@ class Stream:
     counters: StreamCounters = field(default_factory=StreamCounters)
     mount: str = ""
     """The file system that it hangs with, as far as that can be told without touching it; see scheduler.Placed."""
+    keeps_open: bool = True
+    """Whether its file system is one where a file may be held open; elsewhere each read opens it by name."""
     _files: dict[Generation, LogFile] = field(default_factory=dict)
     _memory: deque[tuple[int, Generation]] = field(default_factory=lambda: deque(maxlen=MEMORY))
     _guests: deque[tuple[float, Generation]] = field(default_factory=deque)
@@ -124,12 +126,14 @@ class Stream:
     def remembered(self, inode: int, head: bytes, size: int) -> Generation | None:
         """The generation that a file with this inode, these first bytes and this size is, or is a copy of."""
         with self._lock:
-            for known_inode, generation in reversed(self._memory):
-                shared = min(len(head), len(generation.head))
-                if shared and known_inode == inode and generation.head[:shared] == head[:shared]:
-                    return generation
-                if head == generation.head and head and (len(head) == HEAD_BYTES or generation.end == size):
-                    return generation
+            memory = list(reversed(self._memory))
+        for known_inode, generation in memory:
+            shared = min(len(head), len(generation.head))
+            if shared and known_inode == inode and generation.head[:shared] == head[:shared]:
+                return generation
+        for _, generation in memory:  # only then: many files may begin with the same banner
+            if head == generation.head and head and (len(head) == HEAD_BYTES or generation.end == size):
+                return generation
         return None
 
     def keep_for_a_while(self, generation: Generation, file: LogFile, inode: int) -> None:

@@ -6,6 +6,7 @@ comes after it, as a close code and a reason that a person can read.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from functools import lru_cache
 from typing import Final
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 QUERIES_KEPT: Final = 128
 """Clients of one page ask the same, and a thousand of them come at once after a restart."""
+GREETING_S: Final = 2.0
+"""How long a client may have to wait for its first words: reading the last lines takes milliseconds."""
 
 
 async def socket_endpoint(websocket: WebSocket) -> None:
@@ -132,7 +135,7 @@ async def _begin(
     service: Service, connection: Connection, query: SocketQuery, stream: Stream | None, handshake: _Handshake
 ) -> None:
     try:
-        await _open(service, connection, query, stream)
+        await _open(service, connection, query, stream, handshake)
     except Exception:  # the opening's outermost frame: a client that gets no line must not wait for ever
         log.exception("a client could not be served")
         connection.finish(1011, "an error inside the server")
@@ -140,13 +143,32 @@ async def _begin(
         handshake.end()
 
 
-async def _open(service: Service, connection: Connection, query: SocketQuery, stream: Stream | None) -> None:
+async def _open(
+    service: Service, connection: Connection, query: SocketQuery, stream: Stream | None, handshake: _Handshake
+) -> None:
     if stream is None:
         service.greet(connection, None, Resumed(()))
         return
     view = View(query.format, query.wish.filter)
-    begun = await service.begin_at(stream, query.wish, view)
-    if query.format is Format.JSON:
+    is_greeted = False
+
+    def wait_longer() -> None:
+        """The file system does not answer: its clients must not take the places of those who ask for other files, and
+        those who can be told are told why nothing comes."""
+        nonlocal is_greeted
+        handshake.end()
+        if query.format is Format.JSON:
+            service.greet(connection, stream, None)
+            is_greeted = True
+
+    patience = asyncio.get_running_loop().call_later(GREETING_S, wait_longer)
+    try:
+        begun = await service.begin_at(stream, query.wish, view, lambda: not connection.is_gone)
+    finally:
+        patience.cancel()
+    if is_greeted:
+        service.announce(connection, stream, begun)
+    elif query.format is Format.JSON:
         service.greet(connection, stream, begun)
     elif begun.recovered is False:
         connection.finish(CloseCode.GAP, f"the cursor cannot be honoured: {begun.reason}")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from .followed import Follow, Followed
 from .process import Server, start_server
 
 
@@ -46,3 +48,17 @@ def serve_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     factory = Serve(tmp_path_factory.mktemp("servers"))
     yield factory
     factory.dispose()
+
+
+@pytest.fixture
+def follow(tmp_path: Path) -> Iterator[Follow]:
+    """Follow a file in the test's folder, by hand; see Followed."""
+    made: list[Followed] = []
+
+    def start(content: bytes = b"", **options: Any) -> Followed:
+        made.append(Followed(tmp_path, content, **options))
+        return made[-1]
+
+    yield start
+    for followed in made:
+        followed.close()

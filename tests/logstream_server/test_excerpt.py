@@ -293,7 +293,7 @@ def test_a_loss_ends_the_page_and_is_told() -> None:
 def test_bytes_that_are_lost_are_skipped_and_the_page_ends_there() -> None:
     source = Source().feed(b"one\n")
     collector = Collector((Position(source.generation, 0),), NO_FILTER, None, MIB)
-    collector.end_in_gap(Position(source.generation, 4), StreamEvent(EventKind.GAP, "gone", 4))
+    collector.end_in_gap((Position(source.generation, 4),), StreamEvent(EventKind.GAP, "gone", 4))
     assert collector.is_full
     assert not collector.take(source.ring.entries())
     excerpt = collector.excerpt(collector.positions, more=True)

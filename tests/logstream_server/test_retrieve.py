@@ -199,7 +199,7 @@ def test_a_file_system_that_fails_for_now_is_no_loss(monkeypatch: pytest.MonkeyP
     path, stream = follow(as_bytes(numbered(1, 100)))
     append(path, stream, b"x\n")
 
-    def fail(*_args: object) -> None:
+    def fail(*_args: object, **_keywords: object) -> None:
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:  # the one fault that no file system here can be made to show on demand
@@ -209,7 +209,8 @@ def test_a_file_system_that_fails_for_now_is_no_loss(monkeypatch: pytest.MonkeyP
 
 
 def test_a_stream_without_a_file_has_no_lines_and_a_cursor(tmp_path: Path) -> None:
-    stream = Stream("app.log", str(tmp_path / "app.log"), (), Ring(RING_BYTES))
+    missing = StreamState(StreamStatus.WAITING, "the file does not exist yet")
+    stream = Stream("app.log", str(tmp_path / "app.log"), (), Ring(RING_BYTES), missing)
     _, excerpt = ask(stream, last=10, tail=10)
     assert excerpt == Excerpt([], ())
     begun, excerpt = ask(stream, 10, **after(stream, excerpt))

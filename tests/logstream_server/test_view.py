@@ -116,8 +116,8 @@ def bare(line: bytes) -> str:
 
 def lines_of(entry: Entry) -> list[str]:
     """The lines of an entry, one after the other."""
-    if entry.event is not None or entry.flags & Flag.HOLE:
-        return []
+    if entry.event is not None or entry.flags & Flag.HOLE or (entry.flags & Flag.PARTIAL and not content(entry)):
+        return []  # also for a byte order mark with nothing behind it yet
     if entry.flags:
         return [bare(content(entry))]
     return [bare(line + b"\n") for line in content(entry).split(b"\n")[:-1]]
@@ -149,6 +149,7 @@ def until_gap(entries: Sequence[Entry]) -> list[Entry]:
 
 @given(logs(), st.sampled_from(FILTERS))
 @example(Log().write(b"b\r").die().entries, FILTERS[0])
+@example(Log().write(BOM).silence().entries, FILTERS[0])
 @example(Log().write(b"l" * (LIMIT - 1) + b"\rl\n").entries, FILTERS[0])
 @example(Log().write(b"a").silence().write(b"\nb").silence().write(b"\r\n").entries, FILTERS[0])
 def test_text_is_one_frame_a_line(entries: list[Entry], chosen: LineFilter) -> None:

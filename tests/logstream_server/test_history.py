@@ -1,0 +1,394 @@
+"""history: where the last lines begin, what a leg of a file holds, and where a cursor's reader goes on; real files."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from logstream_server import history
+from logstream_server.catchup import Leg
+from logstream_server.cursor import Cursor, Position, Positions, cursor_at, encode_cursor, parse_cursor
+from logstream_server.files import LogFile
+from logstream_server.filters import EVERY_LINE, LineFilter
+from logstream_server.framing import Flag
+from logstream_server.history import Lost, NotNow, Resumed
+from logstream_server.stream import StreamState, StreamStatus
+
+from .followed import OPTIONS, Follow, Followed, Told, as_bytes, numbered
+from .tailing.harness import mounted, why_no_mount
+
+LONG = 1 << 20
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Callable[[bytes], LogFile]:
+    """A file with this content."""
+
+    def make(content: bytes) -> LogFile:
+        path = tmp_path / "some.log"
+        path.write_bytes(content)
+        return LogFile(str(path), (), keep_open=False)
+
+    return make
+
+
+# -- the last N lines -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "lines", "rest"),
+    [
+        pytest.param(b"", 3, b"", id="an empty file"),
+        pytest.param(b"a\nb\nc\n", 1, b"c\n", id="the last one"),
+        pytest.param(b"a\nb\nc\n", 3, b"a\nb\nc\n", id="all of them"),
+        pytest.param(b"a\nb\nc\n", 9, b"a\nb\nc\n", id="more than there are"),
+        pytest.param(b"a\nb\nc", 2, b"b\nc", id="an unfinished line counts"),
+        pytest.param(b"\n\n\n", 2, b"\n\n", id="empty lines count"),
+        pytest.param(b"a\n" * 100_000, 70_000, b"a\n" * 70_000, id="over several blocks"),
+        pytest.param(b"a\n" + b"x" * LONG + b"\nb\n", 2, b"x" * LONG + b"\nb\n", id="a line longer than a block"),
+    ],
+)
+def test_lines_are_counted_from_the_end(
+    opened: Callable[[bytes], LogFile], content: bytes, lines: int, rest: bytes
+) -> None:
+    assert content[history.find_lines(opened(content), len(content), lines) :] == rest
+
+
+@given(
+    st.lists(st.sampled_from([b"", b"a", b"x" * 200, b"y" * 70_000]), max_size=12), st.integers(1, 14), st.booleans()
+)
+def test_the_last_lines_are_those_of_splitlines(lines: list[bytes], wanted: int, finished: bool) -> None:
+    content = b"".join(line + b"\n" for line in lines)
+    if not finished and content:
+        content = content[:-1]
+    path = Path("/dev/shm" if os.path.isdir("/dev/shm") else "/tmp") / f"last-lines-{os.getpid()}"
+    path.write_bytes(content)
+    try:
+        found = history.find_lines(LogFile(str(path), (), keep_open=False), len(content), wanted)
+    finally:
+        path.unlink()
+    kept = content[found:]
+    count = kept.count(b"\n") + (not kept.endswith(b"\n") and bool(kept))
+    there = content.count(b"\n") + (not content.endswith(b"\n") and bool(content))
+    assert count == min(wanted, there)
+    assert found == 0 or content[found - 1 : found] == b"\n"
+
+
+def test_a_hole_is_jumped_over(tmp_path: Path) -> None:
+    """Four gigabytes of nothing before the last lines are not read."""
+    path = tmp_path / "sparse.log"
+    with path.open("wb") as file:
+        file.write(b"first\n")
+        file.seek(4 << 30)
+        file.write(b"a\nb\n")
+    file_ = LogFile(str(path), (), keep_open=True)
+    size = path.stat().st_size
+    try:
+        assert history.find_lines(file_, size, 1) == size - 2
+        assert history.find_lines(file_, size, 3) == 6 or history.find_lines(file_, size, 3) < 6 + (1 << 20)
+    finally:
+        file_.release()
+
+
+def tail(followed: Followed, lines: int, chosen: LineFilter = EVERY_LINE) -> list[str]:
+    """The last lines, as a reader who begins there gets them."""
+    return Told(followed.reader(history.tail_start(followed.stream, lines, chosen, followed.head()))).lines
+
+
+def test_the_last_lines_come_from_the_file_and_the_ring(follow: Follow) -> None:
+    lines = numbered(1, 200)
+    followed = follow(as_bytes(lines[:100]), ring_bytes=3000)
+    followed.add(as_bytes(lines[100:]))
+    for count in (0, 1, 10, 100, 150, 200, 500):
+        assert tail(followed, count) == lines[200 - min(count, 200) :]
+
+
+def test_only_lines_that_pass_are_counted(follow: Follow) -> None:
+    """However far back they are, and however long the lines between them."""
+    lines = [*numbered(1, 30), "x" * (3 << 20), *numbered(31, 40)]
+    followed = follow(as_bytes(lines))
+    start = history.tail_start(followed.stream, 3, LineFilter(("line .5",)), followed.head())
+    shown = [line for line in Told(followed.reader(start, chunk_bytes=8 << 20)).lines if line.endswith("5")]
+    assert shown == ["line 15", "line 25", "line 35"]
+    assert start[-1].offset == len(as_bytes(lines[:14]))
+
+
+def test_an_unfinished_line_is_one_of_the_last(follow: Follow) -> None:
+    followed = follow(as_bytes(numbered(1, 5)))
+    followed.add(b"line 6")
+    assert followed.stream.state.pending
+    start = history.tail_start(followed.stream, 2, EVERY_LINE, followed.head())
+    followed.add(b"\n")
+    assert Told(followed.reader(start)).lines == ["line 5", "line 6"]
+
+
+def test_of_a_file_that_is_gone_there_are_no_last_lines(follow: Follow) -> None:
+    followed = follow(as_bytes(numbered(1, 5)), remote=True)
+    followed.path.unlink()
+    assert history.tail_start(followed.stream, 3, EVERY_LINE, followed.head()) == followed.head()
+
+
+def test_the_last_lines_are_waited_for_while_the_file_system_refuses(tmp_path: Path) -> None:
+    """None would look like an empty file."""
+    reason = why_no_mount()
+    if reason is not None:
+        pytest.skip(reason)
+    (tmp_path / "source").mkdir()
+    with mounted(tmp_path / "source", tmp_path / "target") as mount:
+        followed = Followed(tmp_path / "target", as_bytes(numbered(1, 5)), remote=True)
+        try:
+            mount.die()
+            with pytest.raises(NotNow, match=os.strerror(errno.ENOTCONN)):
+                history.tail_start(followed.stream, 3, EVERY_LINE, followed.head())
+        finally:
+            followed.close()
+
+
+@pytest.mark.parametrize("status", [StreamStatus.STARTING, StreamStatus.HUNG, StreamStatus.UNREADABLE])
+def test_nobody_begins_in_a_file_of_which_nothing_is_known_yet(follow: Follow, status: StreamStatus) -> None:
+    """Who begins at nothing gets everything; that is right only where there was no file."""
+    followed = follow(there=False)
+    assert history.tail_start(followed.stream, 3, EVERY_LINE, ()) == ()
+    followed.stream.state = StreamState(status, "why")
+    with pytest.raises(NotNow, match="why"):
+        history.tail_start(followed.stream, 3, EVERY_LINE, ())
+
+
+# -- legs -------------------------------------------------------------------------------------------------------------
+
+
+def leg(followed: Followed, start: int, until: int) -> Leg:
+    """So many bytes of the current file."""
+    content = followed.path.read_bytes()
+    return Leg(Position(followed.head()[-1].generation, start, content[max(0, start - 32) : start]), until)
+
+
+def test_a_leg_is_read_in_chunks_of_whole_lines(follow: Follow) -> None:
+    content = as_bytes(numbered(1, 100))
+    followed = follow(content)
+    first = leg(followed, 7, 700)
+    (entry,) = history.read_leg(followed.stream, first, 50, OPTIONS.max_line_bytes)
+    assert (entry.start, entry.data) == (7, content[7:56])
+    assert entry.marker == content[56 - 32 : 56]
+    assert entry.end == 56
+
+
+def test_a_line_longer_than_a_chunk_is_one_entry(follow: Follow) -> None:
+    followed = follow(b"x" * 5000 + b"\nb\n")
+    (entry, *_) = history.read_leg(followed.stream, leg(followed, 0, 5003), 100, OPTIONS.max_line_bytes)
+    assert entry.data.startswith(b"x" * 5000 + b"\n")
+
+
+def test_a_line_that_ends_with_the_leg_is_given_as_far_as_it_goes(follow: Follow) -> None:
+    """The ring has the rest."""
+    followed = follow(b"one\ntwo\nthree\n")
+    entries = history.read_leg(followed.stream, leg(followed, 4, 11), 1000, OPTIONS.max_line_bytes)
+    assert b"".join(entry.data for entry in entries) == b"two\nthr"
+    assert entries[-1].end == 11
+
+
+def test_raw_bytes_are_not_looked_at(follow: Follow) -> None:
+    followed = follow(b"a\0b\xff\n" * 10 + b"x" * 500)
+    (entry,) = history.read_leg(followed.stream, leg(followed, 2, 550), 20, OPTIONS.max_line_bytes, raw=True)
+    assert (entry.start, entry.data, entry.flags) == (2, b"b\xff\n" + b"a\0b\xff\n" * 3, Flag.LINES)
+    (entry,) = history.read_leg(followed.stream, leg(followed, 60, 550), 20, OPTIONS.max_line_bytes, raw=True)
+    assert entry.data == b"x" * 20
+
+
+def test_bytes_that_were_rewritten_are_lost(follow: Follow) -> None:
+    """The size is enough, but what stands before the offset is not what was there."""
+    followed = follow(as_bytes(numbered(1, 100)))
+    wanted = leg(followed, 70, 700)
+    followed.path.write_bytes(as_bytes(numbered(501, 600)))
+    with pytest.raises(Lost) as caught:
+        history.read_leg(followed.stream, wanted, 100, OPTIONS.max_line_bytes)
+    assert caught.value.lost_bytes == 630
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_bytes_that_have_moved_are_read_where_they_are(follow: Follow, remote: bool) -> None:
+    """By name, the name leads to another file by now, which may even have the same bytes before the offset."""
+    content = as_bytes(numbered(1, 100))
+    followed = follow(content, remote=remote)
+    wanted = leg(followed, 700, 791)
+    followed.rotate()
+    followed.path.write_bytes(b"-" * 300 + content[300:700] + b"of another file\n" * 20)
+    entries = history.read_leg(followed.stream, wanted, 1000, OPTIONS.max_line_bytes)
+    assert b"".join(entry.data for entry in entries) == content[700:791]
+
+
+# -- cursors ----------------------------------------------------------------------------------------------------------
+
+
+def come_back(followed: Followed, positions: Positions, **options: int) -> Resumed:
+    """With the cursor of `positions`, over the wire."""
+    token = encode_cursor(cursor_at("app.log", positions))
+    return history.resume(followed.stream, parse_cursor(token), **options)
+
+
+def rest(followed: Followed, resumed: Resumed) -> list[str]:
+    """What is left for a reader who came back."""
+    assert (resumed.recovered, resumed.reason) == (True, None)
+    told = Told(followed.reader(resumed.positions))
+    assert told.lost == []
+    return told.lines
+
+
+LINES = numbered(1, 100)
+"""More than the bytes that prove a file."""
+
+
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize("restarted", [False, True])
+class TestResume:
+    """A reader who has the first hundred lines comes back, to the same server or to another one."""
+
+    def test_nothing_has_happened(self, follow: Follow, restarted: bool, remote: bool) -> None:
+        followed = follow(as_bytes(LINES), remote=remote)
+        had = followed.head()
+        if restarted:
+            followed.restart()
+        assert rest(followed, come_back(followed, had)) == []
+        followed.add(b"and on\n")
+        assert rest(followed, come_back(followed, had)) == ["and on"]
+
+    def test_it_was_rotated(self, follow: Follow, restarted: bool, remote: bool) -> None:
+        followed = follow(as_bytes(LINES), remote=remote)
+        had = followed.head()
+        followed.write(b"old\n")
+        followed.rotate()
+        followed.add(b"new\n")
+        if restarted:
+            followed.restart()
+        assert rest(followed, come_back(followed, had)) == ["old", "new"]
+
+    def test_it_was_rotated_three_times(self, follow: Follow, restarted: bool, remote: bool) -> None:
+        """Each file with lines enough to tell it apart."""
+        followed = follow(as_bytes(LINES), remote=remote)
+        had = followed.head()
+        wanted: list[str] = []
+        for number in range(3):
+            added = [f"file {number}: {line}" for line in LINES]
+            wanted += added
+            followed.rotate()
+            followed.add(as_bytes(added))
+            followed.settle()
+        if restarted:
+            followed.restart()
+        assert rest(followed, come_back(followed, had)) == wanted
+
+    def test_it_was_copied_and_emptied(self, follow: Follow, restarted: bool, remote: bool) -> None:
+        followed = follow(as_bytes(LINES), remote=remote)
+        had = followed.head()
+        followed.write(b"old\n")
+        followed.copy_and_truncate()
+        followed.look()
+        followed.add(b"new\n")
+        if restarted:
+            followed.restart()
+        resumed = come_back(followed, had)
+        assert rest(followed, resumed)[:1] == ["old"]
+        assert rest(followed, resumed)[-1:] == ["new"]
+
+    def test_it_was_emptied(self, follow: Follow, restarted: bool, remote: bool) -> None:
+        """What cannot be proven is said, and then everything that is there, or the last lines if that was asked."""
+        followed = follow(as_bytes(LINES), remote=remote)
+        had = followed.head()
+        followed.path.write_bytes(as_bytes([f"new {line}" for line in LINES]))
+        followed.look()
+        if restarted:
+            followed.restart()
+        for options, count in (({}, 100), ({"tail": 3}, 3), ({"tail": 0}, 0)):
+            resumed = come_back(followed, had, **options)
+            assert resumed.recovered is False
+            assert resumed.reason
+            assert Told(followed.reader(resumed.positions)).lines == [f"new {line}" for line in LINES][100 - count :]
+
+    def test_no_file_stays_open_that_is_read_by_name(self, follow: Follow, restarted: bool, remote: bool) -> None:
+        """A remote file system is asked anew at each read; a local one keeps the file for those who catch up."""
+        followed = follow(as_bytes(LINES), remote=remote)
+        had = followed.head()
+        followed.rotate()
+        followed.add(as_bytes(LINES))
+        if restarted:
+            followed.restart()
+        resumed = come_back(followed, had)
+        assert resumed.recovered
+        links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+        held = [os.readlink(link) for link in links if os.path.lexists(link)]
+        assert sum(str(followed.path.parent) in path for path in held) == (0 if remote else 2)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_equal_bytes_are_no_proof_where_the_file_that_had_them_is_there_too(follow: Follow, restarted: bool) -> None:
+    """The new file says the same as the rotated one, so that only the inode tells them apart."""
+    followed = follow(as_bytes(LINES))
+    had = followed.head()
+    followed.write(b"old\n")
+    followed.rotate()
+    followed.add(as_bytes(LINES))
+    if restarted:
+        followed.restart()
+    assert rest(followed, come_back(followed, had)) == ["old", *LINES]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("remote", [False, True])
+def test_files_with_the_same_banner_are_told_apart(follow: Follow, restarted: bool, remote: bool) -> None:
+    """Their first bytes are equal, more of them than a cursor looks at."""
+    banner = "#" * 300
+    followed = follow(as_bytes([banner, *LINES]), remote=remote)
+    had = followed.head()
+    followed.write(b"old\n")
+    followed.rotate()
+    followed.add(as_bytes([banner, "new"]))
+    if restarted:
+        followed.restart()
+    assert rest(followed, come_back(followed, had)) == ["old", banner, "new"]
+
+
+def test_a_cursor_of_another_stream_is_not_ours(follow: Follow) -> None:
+    followed = follow(b"one\n")
+    resumed = history.resume(followed.stream, Cursor("other.log"))
+    assert (resumed.recovered, resumed.reason) == (False, "the cursor belongs to the stream 'other.log'")
+
+
+def test_a_cursor_from_before_the_first_file_gets_all_of_it(follow: Follow) -> None:
+    followed = follow(there=False)
+    had = followed.head()
+    assert had == ()
+    followed.write(b"one\n")
+    followed.look()
+    assert rest(followed, come_back(followed, had)) == ["one"]
+
+
+def test_a_file_system_that_refuses_disproves_nothing(tmp_path: Path) -> None:
+    reason = why_no_mount()
+    if reason is not None:
+        pytest.skip(reason)
+    (tmp_path / "source").mkdir()
+    with mounted(tmp_path / "source", tmp_path / "target") as mount:
+        followed = Followed(tmp_path / "target", as_bytes(LINES), remote=True)
+        try:
+            mount.die()
+            with pytest.raises(NotNow):
+                come_back(followed, followed.head())
+        finally:
+            followed.close()
+
+
+def test_who_wants_the_start_gets_the_current_file_and_the_end_of_a_rotated_one(follow: Follow) -> None:
+    followed = follow(as_bytes(LINES))
+    followed.rotate()
+    followed.add(b"new\n")
+    begin = history.from_start(followed.head())
+    with followed.path.with_name("app.log.1").open("ab") as file:
+        file.write(b"late\n")
+    followed.look()
+    assert sorted(Told(followed.reader(begin)).lines) == ["late", "new"]
