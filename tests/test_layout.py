@@ -15,8 +15,6 @@ PACKAGES = {"logstream_server": ROOT / "server", "logstream_operator": ROOT / "o
 TESTED_ELSEWHERE: dict[str, str] = {
     "logstream_operator.__main__": "by test_lifecycle.py, which starts the program",
     "logstream_server.__main__": "a call of cli.main; every test in test_cli.py comes in through it",
-    "logstream_server.localfile": "by test_tail.py",
-    "logstream_server.service": "by test_rest.py and tailing/ against the real server",
     "logstream_server.siblings": "by the model test in test_follower.py",
 }
 """Modules without a test file of their own, each with where it is tested and why there."""
