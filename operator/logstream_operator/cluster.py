@@ -62,6 +62,11 @@ class Cluster:
         self._client = dynamic
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="cluster")
 
+    @property
+    def url(self) -> str:
+        """Where the API server is."""
+        return str(self._client.configuration.host)
+
     def close(self) -> None:
         """No more calls."""
         self._threads.shutdown(wait=False, cancel_futures=True)

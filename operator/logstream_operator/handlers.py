@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import kopf
@@ -35,14 +36,16 @@ class NodeLabels:
         return old != labels
 
 
-def create_registry(enqueue: Enqueue, enqueue_all: Callable[[], None]) -> kopf.OperatorRegistry:
-    """The handlers. `enqueue_all`: for what may concern any LogStream."""
+def create_registry(enqueue: Enqueue, enqueue_all: Callable[[], None], url: str) -> kopf.OperatorRegistry:
+    """The handlers. `enqueue_all`: for what may concern any LogStream; `url`: of the API server, seen from a pod."""
     registry = kopf.OperatorRegistry()
     nodes = NodeLabels()
 
     @kopf.on.login(registry=registry)
     async def login(**arguments: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+        in_pod = kopf.login_with_service_account(**arguments)
+        # kopf takes the API server's name, which only a cluster with DNS knows.
+        return replace(in_pod, server=url) if in_pod else kopf.login_with_kubeconfig(**arguments)
 
     @kopf.on.event(
         group=names.GROUP, version=names.VERSION, plural=names.PLURAL, id="see_logstreams", registry=registry

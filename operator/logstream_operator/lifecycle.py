@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import kopf
@@ -25,6 +25,8 @@ from .workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 
+IDENTITY: Final[Any] = names.MANAGER
+"""Of a type that is kopf's own. Left out, kopf asks for the user's name, and in a container the user has none."""
 MISSING_S: Final = 2.0
 """How often to look for a CustomResourceDefinition that is not there yet."""
 
@@ -67,8 +69,9 @@ class Operator:
     async def _watch(self) -> None:
         namespaces = self._settings.namespaces
         await kopf.operator(
-            registry=create_registry(self.queue.add, self._resync_now.set),
+            registry=create_registry(self.queue.add, self._resync_now.set, self._cluster.url),
             settings=create_kopf_settings(namespaced=bool(namespaces)),
+            identity=IDENTITY,
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from logstreams import CHART, RELEASE, SYSTEM, LogStream, chart_values
 from testcluster import cluster as ours
 from testcluster import images, settings
 from testcluster.errors import Unsuitable
@@ -113,3 +114,35 @@ def _node_address(kubectl: Kubectl) -> str:
     nodes: list[Any] = json.loads(kubectl("get", "nodes", "--output=json"))["items"]
     found: str = next(each["address"] for each in nodes[0]["status"]["addresses"] if each["type"] == "InternalIP")
     return found
+
+
+# -- LogStreams --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def operator(
+    cluster: Cluster, project_images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    """The cluster with the operator, installed by Helm from the chart in this checkout."""
+    if not cluster.is_ours:
+        pytest.skip("KUBECONFIG names a cluster: these tests write to a folder of its node")
+    values = tmp_path_factory.mktemp("values") / "values.yaml"
+    values.write_text(json.dumps(chart_values(project_images)))
+    where = f"--namespace={SYSTEM}"
+    words = ["--create-namespace", "--wait", "--timeout=2m", f"--values={values}"]
+    cluster.helm("upgrade", "--install", RELEASE, CHART, where, *words)
+    yield cluster
+    cluster.helm("uninstall", RELEASE, where, "--wait")
+    cluster.kubectl("delete", "crd", "logstreams.logstream.dev", "--ignore-not-found")
+    cluster.kubectl("delete", "namespace", SYSTEM)
+
+
+@pytest.fixture
+def stream(operator: Cluster, namespace: str) -> Iterator[LogStream]:
+    """A LogStream that is not applied yet, in a namespace that takes restricted pods only."""
+    operator.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    found = LogStream(operator, namespace)
+    found.folder.mkdir(mode=0o755)
+    yield found
+    operator.kubectl("delete", "logstream", "--all", f"--namespace={namespace}", "--ignore-not-found")
+    shutil.rmtree(found.folder)

@@ -20,7 +20,7 @@ class Seen:
     def __init__(self) -> None:
         self.keys: list[Key] = []
         self.all = 0
-        self.registry = create_registry(self.keys.append, self.see_all)
+        self.registry = create_registry(self.keys.append, self.see_all, "https://10.0.0.1:443")
 
     def see_all(self) -> None:
         self.all += 1
@@ -33,6 +33,18 @@ class Seen:
 @pytest.fixture
 def seen() -> Seen:
     return Seen()
+
+
+def test_in_a_pod_the_api_server_is_found_without_dns(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kopf's own answer would be the name kubernetes.default.svc."""
+    in_pod = kopf.ConnectionInfo(server="https://kubernetes.default.svc", token="t")
+    monkeypatch.setattr(kopf, "login_with_service_account", lambda **_: in_pod)
+    (login,) = seen.registry._activities.get_all_handlers()
+    found = asyncio.run(login.fn())
+    assert (found.server, found.token) == ("https://10.0.0.1:443", "t")
+    monkeypatch.setattr(kopf, "login_with_service_account", lambda **_: None)
+    monkeypatch.setattr(kopf, "login_with_kubeconfig", lambda **_: "from a file")
+    assert asyncio.run(login.fn()) == "from a file"
 
 
 def test_nothing_needs_a_finalizer(seen: Seen) -> None:

@@ -1,0 +1,157 @@
+"""What the tests of LogStreams on a cluster share: the operator, one LogStream with its folder, and its clients."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from testcluster import settings
+from testcluster.commands import wait_for
+from testcluster.target import Cluster
+from websockets.sync.client import ClientConnection, connect
+
+RELEASE = "logstream-operator"
+SYSTEM = "logstream-system"
+CHART = settings.REPOSITORY / "charts/logstream-operator"
+OPERATOR = f"deployment/{RELEASE}"
+
+
+def split_image(image: str) -> tuple[str, str]:
+    """Repository and tag."""
+    repository, _, tag = image.rpartition(":")
+    return repository, tag
+
+
+def chart_values(images: Mapping[str, str]) -> dict[str, Any]:
+    """Values with which the chart runs on the test cluster."""
+    (operator, operator_tag), (server, server_tag) = split_image(images["operator"]), split_image(images["server"])
+    return {
+        "image": {"repository": operator, "tag": operator_tag},
+        "server": {"image": {"repository": server, "tag": server_tag}},
+        "allowedRoots": [{"path": str(settings.HOST_ROOT), "groups": [0]}],
+        "operator": {"resyncInterval": "10s", "logFormat": "text"},
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Of an HTTP request."""
+
+    status: int
+    body: str
+
+
+def fetch(url: str) -> Answer:
+    """An answer of any status."""
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 - http, on the test cluster
+            return Answer(response.status, response.read().decode())
+    except urllib.error.HTTPError as error:
+        return Answer(error.code, error.read().decode())
+
+
+@dataclass(slots=True)
+class LogStream:
+    """One LogStream in a namespace of its own, and the folder on the node that it follows."""
+
+    cluster: Cluster
+    namespace: str
+    name: str = "app"
+    folder: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.folder = settings.HOST_ROOT / self.namespace
+
+    def spec(self, **change: Any) -> dict[str, Any]:
+        """The least spec, under a path that is the test's own."""
+        source = {"hostPath": str(self.folder), "files": ["*.log"], **change.pop("source", {})}
+        ingress = {"path": f"/{self.namespace}/ws", **change.pop("ingress", {})}
+        return {"source": source, "ingress": ingress, **change}
+
+    def apply(self, **change: Any) -> None:
+        """Apply it with a change of its spec."""
+        manifest = {
+            "apiVersion": "logstream.dev/v1alpha1",
+            "kind": "LogStream",
+            "metadata": {"name": self.name},
+            "spec": self.spec(**change),
+        }
+        self.cluster.kubectl.apply(manifest, namespace=self.namespace)
+
+    def patch(self, **change: Any) -> None:
+        """Change parts of its spec; None takes one away."""
+        self.kubectl("patch", "logstream", self.name, "--type=merge", "--patch", json.dumps({"spec": change}))
+
+    def kubectl(self, *words: str) -> str:
+        """In its namespace."""
+        return self.cluster.kubectl(*words, f"--namespace={self.namespace}")
+
+    def get(self, *words: str) -> Any:
+        """An object of its namespace, by default its own."""
+        return self.cluster.kubectl.get(*(words or ("logstream", self.name)), f"--namespace={self.namespace}")
+
+    def find(self, kind: str) -> list[dict[str, Any]]:
+        """All objects of a kind in its namespace."""
+        found: list[dict[str, Any]] = self.get(kind)["items"]
+        return found
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """As the operator wrote it."""
+        found: dict[str, Any] = self.get().get("status") or {}
+        return found
+
+    def condition(self, kind: str) -> dict[str, Any]:
+        """One condition; an empty one while it is not there."""
+        found: list[dict[str, Any]] = self.status.get("conditions") or []
+        return next((each for each in found if each["type"] == kind), {})
+
+    def wait(self, kind: str, status: str, reason: str = "", timeout_s: float = 90) -> str:
+        """Until a condition is so and about the newest spec; its message."""
+
+        def so() -> bool:
+            body = self.get()
+            now: list[dict[str, Any]] = (body.get("status") or {}).get("conditions") or []
+            found = next((each for each in now if each["type"] == kind), {})
+            newest = found.get("observedGeneration") == body["metadata"]["generation"]
+            return newest and found["status"] == status and reason in ("", found["reason"])
+
+        hint = f"kubectl describe logstream {self.name} --namespace={self.namespace}"
+        wait_for(f"{kind}={status} {reason}", so, timeout_s=timeout_s, every_s=0.5, hint=hint)
+        message: str = self.condition(kind)["message"]
+        return message
+
+    def wait_rolled_out(self) -> None:
+        """Until all servers run the newest spec."""
+        self.kubectl("rollout", "status", f"deployment/{self.name}-logstream", "--timeout=120s")
+
+    @contextmanager
+    def open(self, query: str = "") -> Iterator[ClientConnection]:
+        """A client through the ingress."""
+        with connect(self.status["url"] + query, open_timeout=10) as socket:
+            yield socket
+
+    def write(self, *lines: str, file: str = "app.log") -> None:
+        """Append lines on the node."""
+        with (self.folder / file).open("a") as log:
+            log.writelines(f"{line}\n" for line in lines)
+
+    def volumes(self) -> list[str]:
+        """The PersistentVolumes of its namespace, also when the namespace is gone."""
+        found = self.cluster.kubectl.get("persistentvolumes", f"--selector=logstream.dev/namespace={self.namespace}")
+        return [each["metadata"]["name"] for each in found["items"]]
+
+
+def json_lines(socket: ClientConnection, timeout_s: float = 10) -> list[str]:
+    """The lines of the next message that has some."""
+    while True:
+        message = json.loads(socket.recv(timeout=timeout_s))
+        if message["type"] == "lines":
+            lines: list[str] = message["lines"]
+            return lines
