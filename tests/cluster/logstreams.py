@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import create_connection
 from typing import Any
 
 from testcluster import settings
 from testcluster.commands import wait_for
 from testcluster.target import Cluster
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 RELEASE = "logstream-operator"
 SYSTEM = "logstream-system"
 CHART = settings.REPOSITORY / "charts/logstream-operator"
+TAKEN_UP_S = 20.0
+"""NGINX answers 404, then 503, for a second or two after an Ingress or its first server has come."""
 OPERATOR = f"deployment/{RELEASE}"
 
 
@@ -69,9 +74,12 @@ class LogStream:
         self.folder = settings.HOST_ROOT / self.namespace
 
     def spec(self, **change: Any) -> dict[str, Any]:
-        """The least spec, under a path that is the test's own."""
+        """The least spec, under a host name that is the test's own.
+
+        NGINX tells its address once a minute only; where there is a host name, nobody waits for that.
+        """
         source = {"hostPath": str(self.folder), "files": ["*.log"], **change.pop("source", {})}
-        ingress = {"path": f"/{self.namespace}/ws", **change.pop("ingress", {})}
+        ingress = {"host": f"{self.namespace}.example", **change.pop("ingress", {})}
         return {"source": source, "ingress": ingress, **change}
 
     def apply(self, **change: Any) -> None:
@@ -133,9 +141,35 @@ class LogStream:
 
     @contextmanager
     def open(self, query: str = "") -> Iterator[ClientConnection]:
-        """A client through the ingress."""
-        with connect(self.status["url"] + query, open_timeout=10) as socket:
+        """A client through the ingress, once NGINX has taken the Ingress up."""
+        with self._connect(self.status["url"] + query) as socket:
             yield socket
+
+    def _connect(self, url: str) -> ClientConnection:
+        end = time.monotonic() + TAKEN_UP_S
+        while True:
+            try:
+                return connect(url, sock=create_connection((self.cluster.address, 80), timeout=10), open_timeout=10)
+            except InvalidStatus as error:
+                if error.response.status_code not in (404, 502, 503) or time.monotonic() > end:
+                    raise
+            time.sleep(0.5)
+
+    def first_lines(self, count: int, query: str = "") -> list[str]:
+        """What a new client gets first."""
+        with self.open(query) as socket:
+            return [str(socket.recv(timeout=10)) for _ in range(count)]
+
+    def wait_first_lines(self, lines: list[str], query: str = "") -> None:
+        """Until a new client gets these: in a rollout, the old servers still answer for a moment."""
+
+        def so() -> bool:
+            try:
+                return self.first_lines(len(lines), query) == lines
+            except (ConnectionClosed, TimeoutError):
+                return False
+
+        wait_for(f"the lines {lines}", so, timeout_s=60, every_s=0.5)
 
     def write(self, *lines: str, file: str = "app.log") -> None:
         """Append lines on the node."""

@@ -56,6 +56,8 @@ class Reader:
     """One client: comes back with its cursor whenever its connection breaks."""
 
     url: str
+    address: str
+    """Where the ingress is, whatever host name the URL has."""
     stream: str
     progress: Progress
     connections: int = 0
@@ -74,7 +76,9 @@ class Reader:
     async def _read(self) -> None:
         begin = f"cursor={self.cursor}" if self.cursor else "from=start"
         url = f"{self.url}?format=json&stream={self.stream}&{begin}"
-        async with connect(url, compression=None, open_timeout=20, max_size=None, max_queue=64) as socket:
+        async with connect(
+            url, host=self.address, port=80, compression=None, open_timeout=20, max_size=None, max_queue=64
+        ) as socket:
             self.connections += 1
             async for message in socket:
                 self._take(_decode(message))

@@ -54,7 +54,10 @@ def test_servers_come_with_the_load_and_go_with_it(stream: LogStream) -> None:
     stream.wait("Ready", "True", "Serving")
     lines = numbered(0, int(UP_S / STEP_S) * LOUD_LINES + int(DOWN_S / STEP_S) * QUIET_LINES)
     unknown = len(lines) + 1
-    readers = [Reader(stream.status["url"], "app.log", Progress(lines, total=unknown)) for _ in range(CLIENTS)]
+    readers = [
+        Reader(stream.status["url"], stream.cluster.address, "app.log", Progress(lines, total=unknown))
+        for _ in range(CLIENTS)
+    ]
 
     def drive() -> None:
         up = write_until(stream, lines, LOUD_LINES, range(2, 4), UP_S)

@@ -78,7 +78,7 @@ def roll_out(stream: LogStream) -> None:
 def reload_nginx(stream: LogStream) -> None:
     """A new host makes the controller write another configuration, and NGINX read it."""
     other = LogStream(stream.cluster, stream.namespace, "reload")
-    other.apply(ingress={"host": "reload.example", "path": "/ws"}, replicas=0)
+    other.apply(ingress={"host": "reload.example"}, replicas=0)
 
 
 def restart_operator(stream: LogStream) -> None:
@@ -105,7 +105,7 @@ def test_every_line_once_and_in_order_through_all_of_it(stream: LogStream) -> No
     stream.wait_rolled_out()
     stream.wait("Ready", "True", "Serving")
     url = stream.status["url"]
-    crowd = Crowd([Reader(url, "app.log", Progress(lines)) for _ in range(CLIENTS)])
+    crowd = Crowd([Reader(url, stream.cluster.address, "app.log", Progress(lines)) for _ in range(CLIENTS)])
 
     async def run() -> None:
         async with asyncio.TaskGroup() as group:

@@ -40,8 +40,9 @@ def test_the_minikube_sample_gives_lines_through_nginx(operator: Cluster, namesp
         assert "<html" in fetch(f"{http}/").body
         lines = json.loads(fetch(f"{http}/api/v1/streams/sample.log/lines?limit=1").body)["lines"]
         assert lines == ["now"]
-        for path in ("metrics", "healthz", "readyz"):
+        for path in ("metrics", "readyz"):
             assert fetch(f"{http}/{path}").status == 404
+        assert fetch(f"{http}/healthz").body != "ok\n", "NGINX answers there by itself, and not a server"
         stream.wait("AutoscalingActive", "True", timeout_s=120)
     finally:
         stream.kubectl("delete", "--filename", str(SAMPLE), "--ignore-not-found")
@@ -69,10 +70,7 @@ def test_an_edit_rolls_out(stream: LogStream) -> None:
     stream.apply()
     stream.wait("Ready", "True", "Serving")
     stream.apply(server={"tailLines": 2})
-    stream.wait("Ready", "True")
-    stream.wait_rolled_out()
-    with stream.open() as socket:
-        assert [socket.recv(timeout=10) for _ in range(2)] == ["e", "f"]
+    stream.wait_first_lines(["e", "f"])
 
 
 def test_a_token_is_asked_for(stream: LogStream) -> None:
@@ -83,8 +81,7 @@ def test_a_token_is_asked_for(stream: LogStream) -> None:
     assert stream.condition("Accepted")["reason"] == "Accepted"
     with pytest.raises(InvalidStatus, match="401"), stream.open():
         pass
-    with stream.open("?access_token=secret") as socket:
-        assert socket.recv(timeout=10) == "one"
+    assert stream.first_lines(1, "?access_token=secret") == ["one"]
 
 
 def test_a_file_of_root_is_read_with_its_group(stream: LogStream) -> None:
@@ -95,9 +92,7 @@ def test_a_file_of_root_is_read_with_its_group(stream: LogStream) -> None:
     assert "app.log" in message
     stream.apply(source={"supplementalGroups": [0]})
     stream.wait("Ready", "True", "Serving")
-    stream.wait_rolled_out()
-    with stream.open() as socket:
-        assert socket.recv(timeout=10) == "one"
+    stream.wait_first_lines(["one"])
 
 
 def test_a_file_that_comes_later_is_waited_for(stream: LogStream) -> None:
@@ -139,6 +134,7 @@ def test_what_is_edited_by_hand_is_put_right(stream: LogStream) -> None:
 def test_an_idle_operator_writes_nothing(stream: LogStream) -> None:
     stream.write("one")
     stream.apply(autoscaling={})
+    stream.wait("IngressReady", "True", "AddressKnown")
     stream.wait("AutoscalingActive", "True", timeout_s=150)
     stream.wait("Ready", "True", "Serving")
 
@@ -242,8 +238,7 @@ def test_two_nodes_are_one_too_many(stream: LogStream) -> None:
     try:
         message = stream.wait("Accepted", "False", "AmbiguousNode")
         assert "node1, node2" in message
-        with stream.open() as socket:
-            assert socket.recv(timeout=10) == "one", "what runs goes on"
+        assert stream.first_lines(1) == ["one"], "what runs goes on"
     finally:
         stream.cluster.kubectl("delete", "node", "node2")
     stream.wait("Ready", "True")
@@ -266,6 +261,7 @@ def test_a_claim_of_ours_is_mounted_read_only_or_not_at_all(stream: LogStream) -
     stream.apply()
     stream.wait("VolumeReady", "True")
     (claim,) = [each["metadata"]["name"] for each in stream.find("pvc")]
+    stream.cluster.kubectl("label", "namespace", stream.namespace, "pod-security.kubernetes.io/enforce-")
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
