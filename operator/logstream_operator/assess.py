@@ -19,6 +19,12 @@ BAD_STATES: Final = ("unreadable", "refused", "unsupported", "hung")
 """States of a stream in which a file is there and gives no lines (the server's `StreamStatus`)."""
 
 
+UNBOUND: Final = "unbound immediate PersistentVolumeClaims"
+"""In the scheduler's words while a claim is still being bound."""
+EVENTS: Final = frozenset({"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"})
+"""The kubelet's complaints that stand in no condition of the pod."""
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What servers answered: `clients` over all of them, `streams` by state. None: no server could be asked."""
@@ -217,6 +223,8 @@ def _find_pod_complaint(pod: Manifest, events: Sequence[Manifest]) -> tuple[str,
         return None
     scheduled = _condition(status, "PodScheduled")
     if scheduled is not None and scheduled["status"] == State.FALSE:
+        if UNBOUND in scheduled.get("message", ""):
+            return None  # what the claim waits for is told by VolumeReady
         return scheduled.get("reason", "Unschedulable"), scheduled.get("message", "")
     for container in status.get("containerStatuses") or ():
         waiting = container["state"].get("waiting") or {}
@@ -229,7 +237,7 @@ def _find_pod_complaint(pod: Manifest, events: Sequence[Manifest]) -> tuple[str,
     if status.get("phase") == "Pending":
         mine = [event for event in events if event["involvedObject"].get("uid") == pod["metadata"].get("uid")]
         for event in mine:
-            if event.get("type") == "Warning" and event.get("reason", "").startswith("Failed"):
+            if event.get("type") == "Warning" and event.get("reason") in EVENTS:
                 return event["reason"], event.get("message", "")
     return None
 

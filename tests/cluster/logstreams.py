@@ -98,7 +98,7 @@ class LogStream:
 
     def kubectl(self, *words: str) -> str:
         """In its namespace."""
-        return self.cluster.kubectl(*words, f"--namespace={self.namespace}")
+        return self.cluster.kubectl(f"--namespace={self.namespace}", *words)  # first: a command may follow words
 
     def get(self, *words: str) -> Any:
         """An object of its namespace, by default its own."""

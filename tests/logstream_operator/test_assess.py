@@ -298,6 +298,15 @@ def test_who_may_read_is_said() -> None:
     assert look(Type.ACCEPTED, resolved({"server": {"authSecretRef": {"name": "t"}}})).reason == "Accepted"
 
 
+def test_a_claim_that_is_being_bound_is_no_complaint() -> None:
+    words = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}
+    event = {"involvedObject": {"uid": "p"}, "type": "Warning", "reason": "FailedScheduling", "message": words}
+    for pod in (a_pod(conditions=[condition]), a_pod(phase="Pending")):
+        found = look(Type.AVAILABLE, objects={"Deployment": {}}, pods=[pod], events=[event])
+        assert found.reason == "Starting"
+
+
 def test_a_pod_that_ends_has_nothing_to_complain_of() -> None:
     pod = a_pod(containerStatuses=[{"state": {"waiting": {"reason": "ErrImagePull"}}}])
     pod["metadata"]["deletionTimestamp"] = "now"
