@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from logstreams import OPERATOR, SYSTEM, LogStream
 from readers import Crowd, Progress, Reader, Wrong, numbered
+from testcluster.commands import wait_for
 
 CLIENTS = 200
 LINES = 100_000
@@ -104,6 +106,7 @@ def test_every_line_once_and_in_order_through_all_of_it(stream: LogStream) -> No
     stream.apply(replicas=3)
     stream.wait("Ready", "True", "Serving")
     stream.wait_rolled_out()
+    wait_for("NGINX to know all three", lambda: are_all_reached(stream), timeout_s=30, every_s=1)
     url = stream.status["url"]
     crowd = Crowd([Reader(url, stream.cluster.address, "app.log", Progress(lines)) for _ in range(CLIENTS)])
 
@@ -122,6 +125,14 @@ def test_every_line_once_and_in_order_through_all_of_it(stream: LogStream) -> No
     assert all(reader.progress.is_complete for reader in crowd.readers)
     assert [reason for reader in crowd.readers for reason in reader.unrecovered] == []
     assert sum(reader.connections for reader in crowd.readers) > 2 * CLIENTS, "the harm was felt"
+
+
+def are_all_reached(stream: LogStream) -> bool:
+    """Whether a few connections go to every server."""
+    with ExitStack() as sockets:
+        for _ in range(12):
+            sockets.enter_context(stream.open())
+        return min(clients_by_pod(stream).values()) > 0
 
 
 def clients_by_pod(stream: LogStream) -> dict[str, int]:
