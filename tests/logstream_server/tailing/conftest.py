@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from .harness import Server, Site, mounted, start_server, why_no_mount
+from .spawner import Spawner
 
 Serve = Callable[..., Server]
 
@@ -47,8 +48,16 @@ def site(mode: str, tmp_path: Path) -> Iterator[Site]:
         yield Site(folder, mount.target, mount)
 
 
+@pytest.fixture(scope="session")
+def spawner() -> Iterator[Spawner]:
+    """What all servers of the run are started by."""
+    spawner = Spawner()
+    yield spawner
+    spawner.close()
+
+
 @pytest.fixture
-def serve(mode: str, site: Site, tmp_path: Path) -> Iterator[Serve]:
+def serve(mode: str, site: Site, tmp_path: Path, spawner: Spawner) -> Iterator[Serve]:
     """Start a server with these paths and options; each ends with the test, and none may have raised inside."""
     servers: list[Server] = []
     numbers = itertools.count(1)
@@ -56,7 +65,7 @@ def serve(mode: str, site: Site, tmp_path: Path) -> Iterator[Serve]:
 
     def start(*arguments: str | Path, prefix: Sequence[str] = ()) -> Server:
         log_path = tmp_path / f"server-{next(numbers)}.log"
-        server = start_server(log_path, "--watch", watch, *arguments, prefix=prefix)
+        server = start_server(spawner, log_path, "--watch", watch, *arguments, prefix=prefix)
         servers.append(server)
         return server
 

@@ -22,16 +22,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import IO, Any, Final, Self
 from urllib.parse import quote, urlencode
 
+from .spawner import Process, Spawner, server_environment
 from .wire import DEADLINE_S, Client
 
 QUICK: Final = ("--poll-interval", "0.05", "--rotate-wait", "0.5", "--partial-after", "0.3", "--drain", "0.2")
 """Options that make waits short; a test that needs another value gives the option again."""
 GLANCE_S: Final = 0.15
 """Three looks at a polled file: so that it is seen as it is now. No wait for lines: those have to come."""
-SERVER: Final = Path(__file__).parents[3] / "server"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Site:
 class Server:
     """One process of `logstream serve` and the clients that the test has opened."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     address: tuple[str, int]
     log_path: Path
     clients: list[Client] = field(default_factory=list)
@@ -189,18 +189,14 @@ class Server:
         assert "Traceback" not in self.log, self.log
 
 
-def start_server(log_path: Path, *arguments: str | Path, prefix: Sequence[str] = ()) -> Server:
+def start_server(spawner: Spawner, log_path: Path, *arguments: str | Path, prefix: Sequence[str] = ()) -> Server:
     """Start `logstream serve` with QUICK options and `arguments`, on a free port; returns when it answers.
 
     `prefix`: a command that runs the one that follows it.
     """
-    command = [sys.executable, "-m", "logstream_server", "serve", "--port", "0", *QUICK]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("LOGSTREAM_")}
-    environment["PYTHONPATH"] = str(SERVER)
+    words = [b"serve", b"--port", b"0", *map(os.fsencode, QUICK), *map(os.fsencode, arguments)]
     with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [*prefix, *command, *map(os.fsencode, arguments)], stdout=subprocess.PIPE, stderr=log, env=environment
-        )
+        process = _execute(prefix, words, log) if prefix else spawner.start(words, log)
     assert process.stdout is not None
     url = process.stdout.readline().decode()
     assert url.startswith("http://"), log_path.read_text()
@@ -208,6 +204,11 @@ def start_server(log_path: Path, *arguments: str | Path, prefix: Sequence[str] =
     server = Server(process, (host, int(port)), log_path)
     server.get("/")
     return server
+
+
+def _execute(prefix: Sequence[str], words: list[bytes], log: IO[bytes]) -> Process:
+    command: list[str | bytes] = [*prefix, sys.executable, "-m", "logstream_server", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=server_environment())
 
 
 def _proc_field(pid: int, file: str, name: str) -> int:
