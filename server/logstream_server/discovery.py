@@ -5,8 +5,11 @@ A source is one PATH of the command line: a file (there or not yet), a folder wi
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,9 +17,14 @@ from wcmatch import glob
 
 from .follow import is_compressed
 
+log = logging.getLogger(__name__)
+
 GLOB_FLAGS: Final = glob.GLOBSTAR | glob.BRACE | glob.DOTGLOB | glob.NODIR | glob.CASE
 MAX_FILES: Final = 10_000
 """How many files one source may bring: more is a mistake in the glob, and each costs a look every two seconds."""
+LOOK_S: Final = 2.0
+"""How long file systems may take to say what the named paths are: one that hangs must not keep others from being
+served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,34 @@ def parse_source(path: str, roots: Iterable[str] = (), name: str | None = None) 
     if not os.path.lexists(full) and glob.is_magic(path, flags=GLOB_FLAGS):
         base = _fixed_part(full)
         return Source(full, name, base, allowed or (os.path.realpath(base),))
+    return Source(full, name, None, allowed)
+
+
+def parse_sources(paths: Sequence[tuple[str, str | None]], roots: Sequence[str]) -> list[Source]:
+    """`parse_source` of each (path, name). Of a path whose file system does not answer within LOOK_S, it is what it
+    looks like: a folder with a slash at its end, a glob with a wildcard, else a file; links are not resolved."""
+    found: dict[int, Source] = {}
+
+    def look(number: int, path: str, name: str | None) -> None:
+        found[number] = parse_source(path, roots, name)
+
+    looks = [threading.Thread(target=look, args=(i, *each), daemon=True) for i, each in enumerate(paths)]
+    for thread in looks:
+        thread.start()
+    end = time.monotonic() + LOOK_S
+    for thread in looks:
+        thread.join(max(0.0, end - time.monotonic()))
+    return [found.get(number) or _guess(path, roots, name) for number, (path, name) in enumerate(paths)]
+
+
+def _guess(path: str, roots: Sequence[str], name: str | None) -> Source:
+    log.warning("%r: no answer from the file system", path)
+    full, allowed = os.path.abspath(path), tuple(os.path.abspath(root) for root in roots)
+    if path.endswith("/"):
+        return Source(full, name, full, allowed or (full,))
+    if glob.is_magic(path, flags=GLOB_FLAGS):
+        base = _fixed_part(full)
+        return Source(full, name, base, allowed or (base,))
     return Source(full, name, None, allowed)
 
 

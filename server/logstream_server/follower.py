@@ -82,6 +82,7 @@ class Follower:
     _draining: list[Reading] = field(default_factory=list)
     _neighbours: Neighbours = field(default_factory=Neighbours)
     _folder_mtime_ns: int | None = None
+    _given_up: Mark | None = None
     _missing: bool = False
     _trouble: str | None = None
     _was_stuck: bool = False
@@ -144,7 +145,7 @@ class Follower:
             if self._current is not None:
                 self._publish_state()
             return 0.0
-        if self._check_path(now):
+        if self._check_path(now) or self._current is None:
             return 0.0
         for reading in (*self._draining, self._current):
             self._flush_if_silent(reading, now)
@@ -384,8 +385,21 @@ class Follower:
             links=links,
             backlog=False,
         ):
-            self._current = None
-            self._retire(current)
+            self._give_up(current)
+
+    def _give_up(self, current: Reading) -> None:
+        """The path has led nowhere for long. Should the same file be there again, as after a mount that was lost, what
+        was read of it is no news."""
+        self._current = None
+        self._given_up = _mark_of(current) if current.framer.offset >= follow.RESAVE_BYTES else None
+        self._retire(current)
+
+    def _offset_given_up(self, file: LogFile) -> int:
+        """How far the file was read before it was given up; 0: it is another one."""
+        mark = self._given_up
+        offset = mark.offset if mark is not None and holds(file, mark) else 0
+        self._given_up = None
+        return offset
 
     def _path_replaced(self, current: Reading, kind: EventKind, now: float) -> bool:
         """Another inode is at the path. The old one is read on until its writer has surely gone."""
@@ -465,7 +479,7 @@ class Follower:
 
     def _older_siblings(self, newest: follow.Identity) -> list[Sibling]:
         """The rotated files beside, without those that came after `newest`: they are for the next look."""
-        siblings = settled_siblings(self.stream.path)
+        siblings = settled_siblings(self.stream.path, rotated_only=True)
         at = next((i for i, s in enumerate(siblings) if s.stat.identity == newest), -1)
         return siblings[at + 1 :]
 
@@ -522,7 +536,10 @@ class Follower:
         self.watch.follow(file)
         stat = file.stat()
         head = file.read(0, min(HEAD_BYTES, stat.size)).data if at_end and stat.size else b""
-        start = self._last_line_start(file, stat.size) if at_end else self.skip_known(self.stream, stat)
+        if at_end:
+            start = self._last_line_start(file, stat.size)
+        else:
+            start = self.skip_known(self.stream, stat) or self._offset_given_up(file)
         if start:
             head = file.read(0, min(HEAD_BYTES, stat.size)).data
         before = file.read(max(0, start - MARKER_BYTES), min(start, MARKER_BYTES)).data if start else b""
@@ -642,6 +659,8 @@ class Follower:
             return self.options.poll_interval_s
         if current.file.keeps_open:
             self._path_missing(current, now)
+        elif stat_or_none(current.file.path) is not None:  # it is there again, as after a mount
+            return self.options.poll_interval_s
         elif stat_or_none(self.stream.path) is not None:  # a link that leads elsewhere now
             self._to_draining(current, now)
             return 0.0
@@ -654,8 +673,7 @@ class Follower:
                 self._draining.append(current)
                 self._current = None
         elif now - current.grew_at >= self.options.rotate_wait_s:
-            self._current = None
-            self._retire(current)
+            self._give_up(current)
         return self.options.poll_interval_s
 
     def _refuse(self, error: NotALog) -> float:

@@ -257,19 +257,20 @@ def resume(stream: Stream, cursor: Cursor, *, tail: int | None = None) -> Resume
     if cursor.stream != stream.name:
         return _fallback(stream, head, tail, f"the cursor belongs to the stream {cursor.stream!r}")
     found: dict[Generation, Position] = {}
-    lost: str | None = None
+    missing: list[Mark] = []
     for mark in cursor.marks:
         position = _locate(stream, mark)
         if position is None:
-            lost = _why_lost(mark)
+            missing.append(mark)
         elif position.generation not in found or found[position.generation].offset < position.offset:
             found[position.generation] = position  # an empty file's mark may fit its successor of the same inode
-    positions = list(found.values())
-    if cursor.marks and not positions:
-        return _fallback(stream, head, tail, lost or "")
-    positions = _add_missed(stream, positions, head)
+    if cursor.marks and not found:
+        return _fallback(stream, head, tail, _why_lost(missing[-1]))
+    # A file that was empty, and is known by nothing: what came after those that were found is read from its start.
+    lost = [_why_lost(mark) for mark in missing if mark.offset or mark.inode is not None]
+    positions = _add_missed(stream, list(found.values()), head)
     positions.sort(key=lambda p: p.generation.id)
-    return Resumed(tuple(positions), lost is None, lost)
+    return Resumed(tuple(positions), not lost, lost[-1] if lost else None)
 
 
 def _fallback(stream: Stream, head: Positions, tail: int | None, reason: str) -> Resumed:

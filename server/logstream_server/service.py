@@ -12,7 +12,7 @@ from . import __version__, history, messages
 from .channel import Subscription
 from .connection import Connection
 from .cursor import Positions
-from .discovery import parse_source
+from .discovery import parse_sources
 from .errors import BadQuery, CloseCode
 from .filters import parse_filter
 from .follower import FollowOptions
@@ -37,7 +37,7 @@ MAX_PENDING = 16
 
 def build_monitor(settings: Settings) -> LogMonitor:
     """The monitor that the settings describe, not started."""
-    sources = [parse_source(p.path, settings.roots, p.name) for p in settings.paths]
+    sources = parse_sources([(p.path, p.name) for p in settings.paths], settings.roots)
     options = FollowOptions(
         max_line_bytes=settings.max_line_bytes,
         poll_interval_s=settings.poll_interval_s,
@@ -156,15 +156,24 @@ class Service:
 
     def open(self, connection: Connection, stream: Stream, wish: Wish, view: View, begin: Positions) -> None:
         """Lines of `stream` go to the connection from now on."""
+        subscription = self.prepare(connection, stream, wish, view, begin)
+        if subscription is not None:
+            self.hub.pump(subscription)
+
+    def prepare(
+        self, connection: Connection, stream: Stream, wish: Wish, view: View, begin: Positions
+    ) -> Subscription | None:
+        """As `open`, but nothing is sent before `hub.pump`: what happens to the stream from now on is not missed by
+        somebody who is told of its state in between. None: the client has gone."""
         if connection.is_gone:
-            return
+            return None
         old = connection.subscriptions.pop(stream.name, None)
         if old is not None:
             self.hub.unsubscribe(old)
         # In the table before the first write: a client that is refused in the middle of it must be found there.
         subscription = self.hub.prepare(connection, stream, view, begin, wish.lag)
         connection.subscriptions[stream.name] = subscription
-        self.hub.pump(subscription)
+        return subscription
 
     def greet(self, connection: Connection, stream: Stream | None, begun: Resumed | None) -> None:
         """The first words to a JSON client. `begun`: None when that is not known yet, and is to be announced later."""
@@ -224,8 +233,10 @@ class Service:
             self._pending[connection] -= 1
             if not self._pending[connection]:
                 del self._pending[connection]
+        subscription = self.prepare(connection, stream, wish, view, begun.positions)
         self.announce(connection, stream, begun)
-        self.open(connection, stream, wish, view, begun.positions)
+        if subscription is not None:
+            self.hub.pump(subscription)
 
     def _unsubscribe(self, connection: Connection, message: Unsubscribe) -> None:
         self.hub.unsubscribe(self._subscription(connection, message.stream))

@@ -63,12 +63,12 @@ def _list_folder(folder: str, base: str, *, rotated_only: bool) -> Iterator[Sibl
             yield Sibling(name, path, stat, follow.rotation_number(base, name))
 
 
-def settled_siblings(path: str) -> list[Sibling]:
-    """The rotated neighbours as they were at one moment, the newest first: names that change meanwhile would show one
-    file twice and another not at all."""
-    before = list_siblings(path, rotated_only=True)
+def settled_siblings(path: str, *, rotated_only: bool) -> list[Sibling]:
+    """The neighbours as they were at one moment, the newest first: names that change meanwhile would show one file
+    twice and another not at all."""
+    before = list_siblings(path, rotated_only=rotated_only)
     for _ in range(SETTLE_TRIES):
-        after = list_siblings(path, rotated_only=True)
+        after = list_siblings(path, rotated_only=rotated_only)
         if [(s.path, s.stat.identity) for s in after] == [(s.path, s.stat.identity) for s in before]:
             break
         before = after
@@ -150,7 +150,7 @@ def find_content(
     without an inode.
     """
     for _ in range(SETTLE_TRIES):
-        candidates = list_siblings(path, rotated_only=False)
+        candidates = settled_siblings(path, rotated_only=False)
         same = [s for s in candidates if mark.inode is not None and s.stat.identity.inode == mark.inode]
         others = [s for s in candidates if copies and s not in same and _may_be_copy(s, mark, since_ns)]
         wanted = [s for s in same + others if s.stat.size >= mark.offset]
@@ -162,6 +162,7 @@ def find_content(
             elif _surely_holds(file, mark):
                 return file
             else:
+                moved = moved or not _is_itself(file)
                 file.release()
         if not moved:
             break
@@ -172,6 +173,14 @@ def _surely_holds(file: LogFile, mark: Mark) -> bool:
     """As `holds`; of many neighbours one may be closed to us, or gone by now."""
     try:
         return holds(file, mark)
+    except (OSError, NotALog):
+        return False
+
+
+def _is_itself(file: LogFile) -> bool:
+    """Whether its name, where it is read by name, leads to the file that was opened: else nothing is disproven."""
+    try:
+        return file.stat().identity == file.identity
     except (OSError, NotALog):
         return False
 

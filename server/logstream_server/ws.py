@@ -166,11 +166,13 @@ async def _open(
         begun = await service.begin_at(stream, query.wish, view, lambda: not connection.is_gone)
     finally:
         patience.cancel()
+    if begun.recovered is False and query.format is not Format.JSON:
+        connection.finish(CloseCode.GAP, f"the cursor cannot be honoured: {begun.reason}")
+        return
+    subscription = service.prepare(connection, stream, query.wish, view, begun.positions)
     if is_greeted:
         service.announce(connection, stream, begun)
     elif query.format is Format.JSON:
         service.greet(connection, stream, begun)
-    elif begun.recovered is False:
-        connection.finish(CloseCode.GAP, f"the cursor cannot be honoured: {begun.reason}")
-        return
-    service.open(connection, stream, query.wish, view, begun.positions)
+    if subscription is not None:
+        service.hub.pump(subscription)

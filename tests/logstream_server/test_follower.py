@@ -12,8 +12,10 @@ import itertools
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -297,3 +299,79 @@ class Following(RuleBasedStateMachine):
 
 TestFollowing = Following.TestCase
 TestFollowing.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
+# -- one path, by hand -------------------------------------------------------------------------------------------------
+
+
+class ByName(Watch):
+    """As on a remote file system: each look opens the file by its name."""
+
+    def prepare(self, path: str) -> None:
+        super().prepare(path)
+        self.keeps_open = False
+
+
+class Followed:
+    """A follower of one path and the text that came, driven by hand."""
+
+    def __init__(self, path: Path, watch: Watch) -> None:
+        self.stream = Stream("app.log", str(path), (), Ring(1 << 20))
+        ids = itertools.count(1).__next__
+        self.follower = Follower(self.stream, OPTIONS, watch, lambda _stream: None, from_start=True, next_id=ids)
+        self.now = 1000.0
+
+    def look(self, seconds: float = 0.25) -> list[bytes]:
+        """After so many seconds, until there is nothing more to do; all lines so far."""
+        self.now += seconds
+        for _ in range(100):
+            if self.follower.run(self.now) != 0.0:
+                break
+        text = Text()
+        text.add(self.stream.ring.entries())
+        return text.lines
+
+
+@pytest.fixture(params=["held open", "by name"])
+def followed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Followed]:
+    """The path "app.log" in the test's folder, held open or opened for each look."""
+    watch = ByName("poll", None, lambda: None) if request.param == "by name" else Watch("poll", None, lambda: None)
+    followed = Followed(tmp_path / "app.log", watch)
+    yield followed
+    followed.follower.close()
+
+
+def test_a_file_that_was_gone_for_long_and_is_there_again_goes_on_where_it_was(
+    followed: Followed, tmp_path: Path
+) -> None:
+    """As when a mount was lost and came back: its inode, too, is another."""
+    lines = [b"line %d of a file" % number for number in range(50)]
+    log, kept = tmp_path / "app.log", tmp_path / "elsewhere"
+    log.write_bytes(b"\n".join(lines) + b"\n")
+    assert followed.look() == lines
+    shutil.copy(log, kept)
+    log.unlink()
+    for _ in range(3):
+        assert followed.look(61) == lines
+    with kept.open("ab") as file:
+        file.write(b"meanwhile\n")
+    kept.rename(log)
+    assert followed.look() == [*lines, b"meanwhile"]
+    with log.open("ab") as file:
+        file.write(b"after\n")
+    assert followed.look() == [*lines, b"meanwhile", b"after"]
+
+
+def test_another_file_after_one_that_was_gone_for_long_is_told_from_its_start(
+    followed: Followed, tmp_path: Path
+) -> None:
+    log = tmp_path / "app.log"
+    lines = [b"line %d of a file" % number for number in range(50)]
+    log.write_bytes(b"\n".join(lines) + b"\n")
+    assert followed.look() == lines
+    log.unlink()
+    for _ in range(3):
+        followed.look(61)
+    others = [b"line %d of another file" % number for number in range(80)]
+    log.write_bytes(b"\n".join(others) + b"\n")
+    assert followed.look() == lines + others

@@ -13,6 +13,7 @@ import http.client
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import socket
@@ -198,8 +199,10 @@ def start_server(spawner: Spawner, log_path: Path, *arguments: str | Path, prefi
     with log_path.open("wb") as log:
         process = _execute(prefix, words, log) if prefix else spawner.start(words, log)
     assert process.stdout is not None
+    if not select.select([process.stdout], [], [], DEADLINE_S)[0]:
+        process.kill()
     url = process.stdout.readline().decode()
-    assert url.startswith("http://"), log_path.read_text()
+    assert url.startswith("http://"), f"the server did not start: {log_path.read_text()}"
     host, _, port = url.strip().removeprefix("http://").rstrip("/").rpartition(":")
     server = Server(process, (host, int(port)), log_path)
     server.get("/")

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from .conftest import Serve
-from .harness import Site, Writer, append, append_bytes, glance, write
+from .harness import Site, Writer, append, append_bytes, glance, wait_until, write
 
 MAX_LINE = 4096
 SMALL = ("--max-line-bytes", str(MAX_LINE), "--ring-bytes", "1MiB")
@@ -227,7 +227,7 @@ def test_b11_a_binary_file_is_flagged_and_harms_nobody(serve: Serve, site: Site)
     (site.write / "core").write_bytes(binary)
     write(site.write / "app.log", "text")
     server = serve(site.read)
-    assert server.state("core")["binary"] is True
+    wait_until(lambda: server.state("core")["binary"] is True, "it is flagged")
     assert server.state("app.log")["binary"] is False
     raw = server.raw(stream="core", tail=1000)
     raw.expect_bytes(binary)

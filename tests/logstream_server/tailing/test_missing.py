@@ -232,13 +232,13 @@ def test_f8_a_file_system_that_dies_and_is_mounted_again(serve: Serve, site: Sit
     source, target = tmp_path / "source", tmp_path / "target"
     source.mkdir()
     log = source / "app.log"
-    write(log, *numbered("before", 20))
+    write(log, *numbered("before", 50))
     write(site.write / "other.log", "other before")
     mount = Mount(source, target)
     try:
         server = serve(target / "app.log", site.read / "other.log")
-        json, other = server.json(tail=20), server.client(stream="other.log")
-        json.expect(numbered("before", 20))
+        json, other = server.json(tail=50), server.client(stream="other.log")
+        json.expect(numbered("before", 50))
         mount.die()
         json.wait_event("unreadable")
         append(log, "meanwhile")
@@ -246,9 +246,9 @@ def test_f8_a_file_system_that_dies_and_is_mounted_again(serve: Serve, site: Sit
         other.expect(["other before", "other after"])
         mount.unmount()
         mount = Mount(source, target)
-        json.expect([*numbered("before", 20), "meanwhile"])
+        json.expect([*numbered("before", 50), "meanwhile"])
         append(log, "after")
-        json.expect([*numbered("before", 20), "meanwhile", "after"], quiet_s=0.1)
+        json.expect([*numbered("before", 50), "meanwhile", "after"], quiet_s=0.1)
         assert "gap" not in json.events
     finally:
         mount.unmount()
@@ -263,16 +263,16 @@ def test_f8_a_file_system_that_is_unmounted_shows_nothing_of_what_is_below(
     for folder in (source, target):
         folder.mkdir()
     log = source / "app.log"
-    write(log, *numbered("before", 20))
+    write(log, *numbered("before", 50))
     mount = Mount(source, target)
     try:
-        json = serve(target / "app.log").json(tail=20)
-        json.expect(numbered("before", 20))
+        json = serve(target / "app.log").json(tail=50)
+        json.expect(numbered("before", 50))
         mount.unmount()
         json.wait_event("deleted")
         append(log, "meanwhile")
         mount = Mount(source, target)
-        json.expect([*numbered("before", 20), "meanwhile"], quiet_s=0.1)
+        json.expect([*numbered("before", 50), "meanwhile"], quiet_s=0.1)
     finally:
         mount.unmount()
     del site
@@ -327,8 +327,11 @@ def test_f8_a_server_that_starts_on_a_file_system_that_hangs(serve: Serve, site:
         client = server.client()
         client.expect(["other before"])
         mount.go_on()
+        server.wait_state("app.log", "following")
         json = server.json(stream="app.log", tail=5)
-        json.wait_last("before")
+        json.expect(["before"])
+        append(log, "after")
+        json.expect(["before", "after"])
 
 
 @needs_mount
