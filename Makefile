@@ -7,7 +7,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-tailing e2e cluster-up cluster-down cluster-images check format clean environment
+.PHONY: help serve test e2e cluster-up cluster-down cluster-images check format clean environment
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -18,13 +18,10 @@ serve:  ## follow FILE and serve it: make serve FILE=/var/log/dpkg.log [PORT=900
 	@.ci/environment $(VENV)
 	@set -f; exec $(BIN)/logstream serve $(if $(PORT),--port $(PORT)) $(ARGS) -- $(FILE)
 
+# Several at a time: most tests wait most of the time, for a file to be looked at or for nothing to come.
 test: environment  ## run the tests: make test [ARGS='-k cursor']
 	@tests/system-packages.sh
-	$(BIN)/python -m pytest $(ARGS)
-
-test-tailing: environment  ## run the whole suite of what happens to log files, a quarter of an hour
-	@tests/system-packages.sh
-	LOGSTREAM_TEST_TAILING=all $(BIN)/python -m pytest tests/logstream_server/tailing $(ARGS)
+	$(BIN)/python -m pytest -n 6 --dist worksteal $(ARGS)
 
 CLUSTER = PYTHONPATH=tests/cluster $(BIN)/python -m testcluster
 

@@ -67,6 +67,7 @@ class LogMonitor:
         self._observers: tuple[Observer, ...] = ()
         self._streams: dict[str, Stream] = {}
         self._followers: dict[Stream, Follower] = {}
+        self._origins: dict[Stream, Source] = {}
         self._next_id = itertools.count(1).__next__
         self._inotify: Inotify | None = None
         self.scheduler = Scheduler()
@@ -148,6 +149,7 @@ class LogMonitor:
         with self._lock:
             stream = Stream(unique_name(name, path, self._streams), path, source.roots, Ring(self._ring_bytes))
             self._streams[stream.name] = stream
+            self._origins[stream] = source
         wake: Callable[[], None] = lambda: self.scheduler.wake(follower)  # noqa: E731 - a name for it would say less
         follower = Follower(
             stream,
@@ -181,13 +183,13 @@ class LogMonitor:
         """Look which files the source has now."""
         first = not self._scanned[source].is_set()
         found = set(scan(source, self._ignore))
-        mine = {s.path: s for s in self.streams.values() if s.roots == source.roots}
-        new = sorted(found - set(mine))
+        streams = self.streams.values()
+        new = sorted(found - {s.path for s in streams if s.roots == source.roots})
         mounts = read_mounts() if new else {}
         for path in new:
             self._add(source, path, mounts, first=first)
-        for path, stream in mine.items():
-            if path not in found:
+        for stream in streams:
+            if self._origins[stream] is source and stream.path not in found:
                 self._forget_if_gone(stream)
         self._scanned[source].set()
 
@@ -198,6 +200,7 @@ class LogMonitor:
         with self._lock:
             self._streams.pop(stream.name, None)
             self._followers.pop(stream, None)
+            self._origins.pop(stream, None)
         self.scheduler.remove(follower)
         follower.close()
         for observer in self._observers:

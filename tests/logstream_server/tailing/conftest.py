@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,16 +13,18 @@ from .spawner import Spawner
 
 Serve = Callable[..., Server]
 
-COMPLETE = os.environ.get("LOGSTREAM_TEST_TAILING") == "all"
-"""`make test-tailing`: the whole suite, a quarter of an hour; by default the part that takes a minute."""
 
-if not COMPLETE:
-    collect_ignore = [
-        f"test_{name}.py" for name in ("clients", "lines", "missing", "rename", "restart", "symlinks", "truncate")
-    ]
+MODES = ("notify", "poll", "remote")
 
 
-@pytest.fixture(params=["notify", "poll", "remote"] if COMPLETE else ["notify", "poll"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test in every mode, or in those that its mark `modes`, or its module's, names."""
+    if "mode" in metafunc.fixturenames:
+        chosen = metafunc.definition.get_closest_marker("modes")
+        metafunc.parametrize("mode", chosen.args if chosen else MODES, indirect=True)
+
+
+@pytest.fixture
 def mode(request: pytest.FixtureRequest) -> str:
     """How the server looks at the files.
 

@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import IO, Any, Final, Self
 from urllib.parse import quote, urlencode
 
+import pytest
+
 from .spawner import Process, Spawner, server_environment
 from .wire import DEADLINE_S, Client
 
@@ -33,6 +35,12 @@ QUICK: Final = ("--poll-interval", "0.05", "--rotate-wait", "0.5", "--partial-af
 """Options that make waits short; a test that needs another value gives the option again."""
 GLANCE_S: Final = 0.15
 """Three looks at a polled file: so that it is seen as it is now. No wait for lines: those have to come."""
+
+
+two_modes = pytest.mark.modes("notify", "remote")
+"""For what has little to do with how a server learns that it should look: a remote file is polled, too."""
+one_mode = pytest.mark.modes("notify")
+"""For what has nothing to do with how files are looked at, or brings a file system of its own."""
 
 
 @dataclass(frozen=True)

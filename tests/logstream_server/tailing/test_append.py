@@ -117,7 +117,7 @@ def test_c4_a_burst_of_200_000_lines_then_silence(serve: Serve, site: Site) -> N
 def test_c5_a_writer_that_goes_byte_by_byte(serve: Serve, site: Site) -> None:
     log = site.write / "app.log"
     write(log, "before")
-    server = serve(site.read / "app.log", "--partial-after", "5")
+    server = serve(site.read / "app.log", "--partial-after", "0")
     plain, json = server.client(), server.json()
     for client in (plain, json):
         client.expect(["before"])

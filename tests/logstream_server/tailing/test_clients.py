@@ -21,15 +21,16 @@ from .harness import (
     copytruncate,
     glance,
     numbered,
+    one_mode,
     replace_by_rename,
     rotate,
+    two_modes,
     wait_until,
     write,
 )
 from .wire import DEADLINE_S, Client, pump_all, wait_all_last
 
-one_mode = pytest.mark.parametrize("mode", ["notify"], indirect=True)
-"""For what has nothing to do with how files are looked at."""
+pytestmark = two_modes
 
 
 def test_j1_a_client_goes_on_behind_the_line_that_it_got_last(serve: Serve, site: Site) -> None:
@@ -241,7 +242,7 @@ def test_j4_a_cursor_of_the_very_beginning(serve: Serve, site: Site) -> None:
 def test_j5_a_client_that_never_reads_harms_nobody_and_is_gone_in_time(serve: Serve, site: Site) -> None:
     log = site.write / "app.log"
     write(log, "before")
-    server = serve(site.read / "app.log", "--ping-interval", "1", "--ping-timeout", "1")
+    server = serve(site.read / "app.log", "--ping-interval", "1", "--ping-timeout", "3")
     readers = [server.client() for _ in range(30)]
     stalled = [server.client(receive_buffer=4096) for _ in range(10)]
     wait_all_last([*readers, *stalled], "before")
@@ -329,7 +330,7 @@ def test_j7_all_clients_come_back_at_once(serve: Serve, site: Site) -> None:
 def test_j8_an_idle_client_is_kept_alive_and_a_dead_one_is_not(serve: Serve, site: Site) -> None:
     log = site.write / "app.log"
     write(log, "before")
-    server = serve(site.read / "app.log", "--ping-interval", "0.2", "--ping-timeout", "0.4")
+    server = serve(site.read / "app.log", "--ping-interval", "0.5", "--ping-timeout", "3")
     alive = [server.client(), server.json(), server.raw()]
     dead = server.client()
     dead.expect(["before"])

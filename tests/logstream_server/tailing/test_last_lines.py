@@ -91,14 +91,11 @@ def test_a4_the_last_hundred_lines_of_ten_gigabytes(serve: Serve, site: Site) ->
     server = serve(site.read / "app.log")
     glance()
     rss, read = server.rss_bytes, server.read_bytes
-    began = time.monotonic()
     clients = [server.client(tail=100) for _ in range(5)]
     for client in clients:
         client.expect(lines[-100:])
-    took = time.monotonic() - began
     assert server.read_bytes - read < 1 << 20, "more was read than was asked for"
     assert server.rss_bytes - rss < 8 << 20
-    assert took < 5, "five answers of a hundred lines"
 
 
 @pytest.mark.parametrize("block", [8192, 65536])

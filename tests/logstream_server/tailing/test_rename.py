@@ -175,8 +175,10 @@ def test_d4_a_rotated_file_is_read_to_its_end_however_long_that_takes_and_then_l
 ) -> None:
     log = site.write / "app.log"
     write(log, "old 0")
-    client = serve(site.read / "app.log", "--rotate-wait", "0.1").raw()
+    server = serve(site.read / "app.log", "--rotate-wait", "0.1")
+    client = server.raw()
     client.expect_bytes(b"old 0\n")
+    one_file = len(server.rest("app.log")["cursor"])
     old_lines = ["old 0", *numbered("old", 60_000, width=500)]
     with Writer(log) as old:
         old.write_bytes(as_bytes(old_lines[1:]))
@@ -184,7 +186,7 @@ def test_d4_a_rotated_file_is_read_to_its_end_however_long_that_takes_and_then_l
         append(log, "new 1")
         expected = as_bytes([*old_lines, "new 1"])
         client.expect_bytes(expected)
-        client.quiet(0.5)
+        wait_until(lambda: len(server.rest("app.log")["cursor"]) == one_file, "the old file is let go of")
         old.write("too late")
         append(log, "new 2")
         client.expect_bytes(expected + b"new 2\n")
