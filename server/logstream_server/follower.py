@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -21,7 +22,17 @@ from .files import GONE_ERRNOS, MOUNT_ERRNOS, FileStat, LogFile, NotALog, Read, 
 from .framing import MARKER_BYTES, Flag, LineFramer, Segment, count_newlines
 from .mounts import mount_of, read_mounts
 from .ring import EventKind, StreamEvent
-from .siblings import SETTLE_TRIES, Neighbours, Sibling, find_content, holds, open_sibling, settled_siblings
+from .siblings import (
+    SETTLE_TRIES,
+    Neighbours,
+    Sibling,
+    find_content,
+    holds,
+    open_sibling,
+    read_head,
+    settled_siblings,
+    surely_holds,
+)
 from .stream import Stream, StreamState, StreamStatus
 from .watch import Watch
 
@@ -35,11 +46,14 @@ RECONCILE_S: Final = 2.0
 """How often a file is looked at when inotify is silent, as events do get lost (Fluent Bit looks every 2 s)."""
 RETRY_S: Final = 1.0
 MAX_DRAINING: Final = 16
+ENDED_KEPT: Final = 16
+"""Of so many files that are read no more it is known by content that they are no news, whatever their name is."""
 
 
 @dataclass(eq=False, slots=True)
 class Reading:
-    """One generation that is being read. Times: monotonic seconds."""
+    """One generation that is being read. Times: monotonic seconds. `first`: what it began with when it was found, where
+    that is known before it is read; by name, its inode may soon be another file's."""
 
     generation: Generation
     file: LogFile
@@ -50,6 +64,7 @@ class Reading:
     is_copy: bool = False
     unsupported: str | None = None
     flushed: bool = True
+    first: bytes = b""
 
     @property
     def identity(self) -> follow.Identity:
@@ -83,6 +98,7 @@ class Follower:
     _neighbours: Neighbours = field(default_factory=Neighbours)
     _folder_mtime_ns: int | None = None
     _given_up: Mark | None = None
+    _ended: deque[Mark] = field(default_factory=lambda: deque(maxlen=ENDED_KEPT))
     _missing: bool = False
     _trouble: str | None = None
     _was_stuck: bool = False
@@ -177,7 +193,8 @@ class Follower:
         head = reading.generation.head[: framer.offset]
         read = reading.file.read(framer.offset, READ_BYTES, framer.tail, reading.seen, head)
         moved = reading.identity != read.stat.identity
-        verdict = follow.judge_content(framer.offset, read.stat.size, read.intact)
+        intact = read.intact and (framer.offset > 0 or read.data.startswith(reading.first))
+        verdict = follow.judge_content(framer.offset, read.stat.size, intact)
         rest = None
         if verdict is follow.Content.SAME and moved and framer.offset < follow.RESAVE_BYTES:
             # So few equal bytes prove nothing when the old file is there under another name, or had another itself.
@@ -313,7 +330,7 @@ class Follower:
 
     def _restart(self, reading: Reading, now: float, *, offset: int, before: bytes, head: bytes, detail: str) -> None:
         """The same path begins a new generation at `offset`; what was held of the old one goes out first."""
-        self._append(reading, reading.framer.finish())
+        self._remember_end(reading)
         file = reading.file
         if not file.keeps_open:  # by name it may be another one
             file = LogFile(self.stream.path, self.stream.roots, keep_open=False)
@@ -336,7 +353,10 @@ class Follower:
         keep_open = reading.file.keeps_open
         since = reading.seen.mtime_ns if reading.seen else None
         found = find_content(self.stream.path, self.stream.roots, mark, keep_open=keep_open, since_ns=since)
-        if found is not None and any(found.identity == r.identity for r in self._draining if r is not reading):
+        if found is None:
+            return None
+        another = reading.framer.offset == 0 and not read_head(found).startswith(reading.first)
+        if another or any(_is_read_by(found, r) for r in self._draining if r is not reading):
             found.release()
             return None
         return found
@@ -441,30 +461,38 @@ class Follower:
         """
         readings = [*self._draining, *([self._current] if self._current else [])]
         siblings, files = self._open_missed(newest, {r.identity for r in readings})
+        if siblings is None:
+            return False
         self._neighbours.learn(siblings, self.stream.roots)
         listed = {s.stat.identity for s in siblings}
         nameless = [r for r in readings if r.framer.offset and r.identity not in listed]
         missed = [
             file
             for file in files
-            if not any(holds(file, _mark_of(r)) for r in nameless)
+            if not any(surely_holds(file, mark) for mark in (*self._ended, *map(_mark_of, nameless)))
             and not any(_is_begun_copy(file, r, 0 if r is self._current else follow.RESAVE_BYTES) for r in readings)
         ]
         for file in files:
             if file in missed:
                 self._draining.append(self._new_reading(file, now, EventKind.ROTATED))
                 self._draining[-1].replaced_at = now
+                self._draining[-1].first = read_head(file)
             else:
                 file.release()
         return bool(missed)
 
-    def _open_missed(self, newest: follow.Identity, ours: set[follow.Identity]) -> tuple[list[Sibling], list[LogFile]]:
-        """The rotated files that are known by now, and of them those that are new, oldest first."""
+    def _open_missed(
+        self, newest: follow.Identity, ours: set[follow.Identity]
+    ) -> tuple[list[Sibling] | None, list[LogFile]]:
+        """The rotated files that are known by now (None: as before), and of them those that are new, oldest first."""
         roots, keep_open = self.stream.roots, self.watch.keeps_open
         siblings: list[Sibling] = []
         new: list[Sibling] = []
         for _ in range(SETTLE_TRIES):
-            siblings = self._older_siblings(newest)
+            older = self._older_siblings(newest)
+            if older is None:
+                return None, []
+            siblings = older
             new = [s for s in siblings if s.stat.identity not in ours and not self._neighbours.knows(s, roots)]
             opened = {s.path: open_sibling(s, roots, keep_open=keep_open) for s in reversed(new)}
             files = [file for file in opened.values() if file is not None]
@@ -477,11 +505,18 @@ class Follower:
             files = []
         return siblings, files
 
-    def _older_siblings(self, newest: follow.Identity) -> list[Sibling]:
-        """The rotated files beside, without those that came after `newest`: they are for the next look."""
-        siblings = settled_siblings(self.stream.path, rotated_only=True)
-        at = next((i for i, s in enumerate(siblings) if s.stat.identity == newest), -1)
-        return siblings[at + 1 :]
+    def _older_siblings(self, newest: follow.Identity) -> list[Sibling] | None:
+        """The rotated files beside, without those that came after `newest`: they are for the next look. None: that has
+        no name any more, and those that have one may all be younger."""
+        for _ in range(SETTLE_TRIES):
+            siblings = settled_siblings(self.stream.path, rotated_only=True)
+            at = next((i for i, s in enumerate(siblings) if s.stat.identity == newest), None)
+            if at is not None:
+                return siblings[at + 1 :]
+            named = stat_or_none(self.stream.path)
+            if named is not None and named.identity == newest:
+                return siblings
+        return None
 
     def _renew(self, reading: Reading) -> None:
         """The current file, of which nothing was read, comes after files that began later: generations are in order."""
@@ -550,7 +585,10 @@ class Follower:
         self._current, first, self._first = reading, self._first, False
         trouble, self._trouble = self._trouble, None
         if first:
-            self._neighbours.learn(self._older_siblings(stat.identity), self.stream.roots)
+            siblings = self._older_siblings(stat.identity)
+            if siblings is None:
+                siblings = settled_siblings(self.stream.path, rotated_only=True)
+            self._neighbours.learn(siblings, self.stream.roots)
         if self._is_unsupported(reading):
             return
         self.stream.state = replace(self.stream.state, status=StreamStatus.FOLLOWING, detail="")
@@ -586,6 +624,12 @@ class Follower:
         self.stream.remember(generation, file.identity.inode)
         return generation
 
+    def _remember_end(self, reading: Reading) -> None:
+        """Nothing more is read of it: what was held goes out."""
+        if reading.framer.offset >= follow.RESAVE_BYTES:
+            self._ended.append(_mark_of(reading))
+        self._append(reading, reading.framer.finish())
+
     def _retire_if_spent(self, reading: Reading, now: float) -> None:
         seen = reading.seen
         if reading.is_copy or follow.is_spent(
@@ -602,7 +646,7 @@ class Follower:
         """Nothing more will come from this generation. `lost`: why its end could not be read."""
         if reading in self._draining:
             self._draining.remove(reading)
-        self._append(reading, reading.framer.finish())
+        self._remember_end(reading)
         generation, start = reading.generation, reading.framer.start
         if lost is None:
             generation.end = start
@@ -746,6 +790,11 @@ def stat_or_none(path: str) -> FileStat | None:
 
 def _mark_of(reading: Reading) -> Mark:
     return Mark.of(Position(reading.generation, reading.framer.offset, reading.framer.tail))
+
+
+def _is_read_by(file: LogFile, reading: Reading) -> bool:
+    """Whether it is the file of that reading, with what it has read: a copy may have been written over."""
+    return file.identity == reading.identity and surely_holds(file, _mark_of(reading))
 
 
 def _is_begun_copy(file: LogFile, reading: Reading, least_bytes: int) -> bool:

@@ -111,11 +111,18 @@ def _read_head(sibling: Sibling, roots: tuple[str, ...]) -> bytes:
     if file is None:
         return b""
     try:
-        return file.read(0, HEAD_BYTES).data
-    except (OSError, NotALog):
-        return b""
+        return read_head(file)
     finally:
         file.release()
+
+
+def read_head(file: LogFile) -> bytes:
+    """Its first bytes; none of a file that cannot be read, or that its name does not lead to any more."""
+    try:
+        read = file.read(0, HEAD_BYTES)
+    except (OSError, NotALog):
+        return b""
+    return read.data if read.stat.identity == file.identity else b""
 
 
 def holds(file: LogFile, mark: Mark) -> bool:
@@ -159,7 +166,7 @@ def find_content(
             file = open_sibling(sibling, roots, keep_open=keep_open)
             if file is None:
                 moved = True
-            elif _surely_holds(file, mark):
+            elif surely_holds(file, mark):
                 return file
             else:
                 moved = moved or not _is_itself(file)
@@ -169,7 +176,7 @@ def find_content(
     return None
 
 
-def _surely_holds(file: LogFile, mark: Mark) -> bool:
+def surely_holds(file: LogFile, mark: Mark) -> bool:
     """As `holds`; of many neighbours one may be closed to us, or gone by now."""
     try:
         return holds(file, mark)

@@ -291,7 +291,7 @@ def test_h6_any_name_that_a_file_can_have(serve: Serve, site: Site) -> None:
             file.write(as_bytes([f"{name!r} 2"]))
         client.expect([f"{name!r} 1", f"{name!r} 2"])
         assert server.rest(name, "lines", tail=1)["lines"] == [f"{name!r} 2"]
-        assert server.get(f"/api/v1/streams/{quote(name, safe='')}/raw")[0] == 200
+        assert server.get(f"/api/v1/streams/{quote(name, safe='')}")[0] == 200
 
 
 def test_h6_a_file_with_such_a_name_on_the_command_line(serve: Serve, site: Site) -> None:
