@@ -32,10 +32,10 @@ TEMPORARY = settings.STATE / "tmp"
 
 def import_base(cache: settings.Cache) -> None:
     """Makes BASE known to buildah, for `FROM`, and to the cluster."""
-    archive = _base_archive(cache)
-    if not archive.exists():
+    root, archive = rootfs.ensure(cache, "python", rootfs.PYTHON), _base_archive(cache)
+    if not archive.exists() or archive.stat().st_mtime < root.stat().st_mtime:
         with scratch() as folder:
-            shutil.copy(rootfs.ensure(cache, "python", rootfs.PYTHON), folder / "rootfs.tar")
+            shutil.copy(root, folder / "rootfs.tar")
             (folder / "Dockerfile").write_text('FROM scratch\nADD rootfs.tar /\nCMD ["python3"]\n')
             build(BASE, folder / "Dockerfile", folder)
             save(BASE, archive)

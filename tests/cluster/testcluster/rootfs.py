@@ -15,7 +15,7 @@ from pathlib import Path
 from testcluster import settings
 from testcluster.commands import run, say
 
-DAYS = 30  # then it is made anew, with the updates of its packages
+DAYS = 30  # then everything is made anew, with the updates of the packages
 
 PYTHON = ("python3", "python3-venv", "ca-certificates", "libstdc++6")
 """What Dockerfiles of Python programs expect of their base; the public Python images have these too."""
@@ -35,7 +35,10 @@ NGINX = (
 
 
 def prepare(cache: settings.Cache) -> None:
-    """Makes all that the cache lacks; takes minutes the first time, and nothing afterwards."""
+    """Makes all that the cache lacks; takes minutes the first time, and nothing afterwards. Removes what is old."""
+    for path in cache.images.glob("*.tar"):
+        if time.time() - path.stat().st_mtime > DAYS * 86400:
+            path.unlink()
     ensure(cache, "python", PYTHON)
     ensure(cache, "nginx", NGINX)
 
@@ -44,7 +47,7 @@ def ensure(cache: settings.Cache, name: str, packages: Sequence[str]) -> Path:
     """Returns an archive of a minimal Debian 12 with these packages; makes it where the cache has none."""
     key = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:16]
     path = cache.images / f"rootfs-{name}-{key}.tar"
-    if path.exists() and time.time() - path.stat().st_mtime < DAYS * 86400:
+    if path.exists():
         return path
     cache.images.mkdir(parents=True, exist_ok=True)
     say(f"making the {name} root file system from Debian packages, once a month; this takes a minute")
