@@ -17,10 +17,11 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from . import follow
-from .cursor import HEAD_BYTES, Generation, Mark, Position
+from .cursor import HEAD_BYTES, Generation, Mark
 from .files import GONE_ERRNOS, MOUNT_ERRNOS, FileStat, LogFile, NotALog, Read, stat_path
 from .framing import MARKER_BYTES, Flag, LineFramer, Segment, count_newlines
 from .mounts import mount_of, read_mounts
+from .reading import Reading, is_begun_copy, is_read_by, mark_of, was_read
 from .ring import EventKind, StreamEvent
 from .siblings import (
     SETTLE_TRIES,
@@ -48,28 +49,6 @@ RETRY_S: Final = 1.0
 MAX_DRAINING: Final = 16
 ENDED_KEPT: Final = 16
 """Of so many files that are read no more it is known by content that they are no news, whatever their name is."""
-
-
-@dataclass(eq=False, slots=True)
-class Reading:
-    """One generation that is being read. Times: monotonic seconds. `first`: what it began with when it was found, where
-    that is known before it is read; by name, its inode may soon be another file's."""
-
-    generation: Generation
-    file: LogFile
-    framer: LineFramer
-    grew_at: float
-    seen: FileStat | None = None
-    replaced_at: float | None = None
-    is_copy: bool = False
-    unsupported: str | None = None
-    flushed: bool = True
-    first: bytes = b""
-
-    @property
-    def identity(self) -> follow.Identity:
-        """Of the file that was seen last; by name it may be another one now."""
-        return self.seen.identity if self.seen else self.file.identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +305,7 @@ class Follower:
             detail = "another file has taken its place" if moved else "the file was truncated"
             self._restart(reading, now, offset=0, before=b"", head=b"", detail=detail)
         else:
-            self._retire(reading, lost=None if _was_read(reading) else "it was rewritten before it was read")
+            self._retire(reading, lost=None if was_read(reading) else "it was rewritten before it was read")
 
     def _restart(self, reading: Reading, now: float, *, offset: int, before: bytes, head: bytes, detail: str) -> None:
         """The same path begins a new generation at `offset`; what was held of the old one goes out first."""
@@ -349,14 +328,14 @@ class Follower:
 
     def _rescue(self, reading: Reading) -> LogFile | None:
         """Where the content that is no longer here has gone to, if it is beside the file under another name."""
-        mark = replace(_mark_of(reading), inode=reading.identity.inode)
+        mark = replace(mark_of(reading), inode=reading.identity.inode)
         keep_open = reading.file.keeps_open
         since = reading.seen.mtime_ns if reading.seen else None
         found = find_content(self.stream.path, self.stream.roots, mark, keep_open=keep_open, since_ns=since)
         if found is None:
             return None
         another = reading.framer.offset == 0 and not read_head(found).startswith(reading.first)
-        if another or any(_is_read_by(found, r) for r in self._draining if r is not reading):
+        if another or any(is_read_by(found, r) for r in self._draining if r is not reading):
             found.release()
             return None
         return found
@@ -411,7 +390,7 @@ class Follower:
         """The path has led nowhere for long. Should the same file be there again, as after a mount that was lost, what
         was read of it is no news."""
         self._current = None
-        self._given_up = _mark_of(current) if current.framer.offset >= follow.RESAVE_BYTES else None
+        self._given_up = mark_of(current) if current.framer.offset >= follow.RESAVE_BYTES else None
         self._retire(current)
 
     def _offset_given_up(self, file: LogFile) -> int:
@@ -469,8 +448,8 @@ class Follower:
         missed = [
             file
             for file in files
-            if not any(surely_holds(file, mark) for mark in (*self._ended, *map(_mark_of, nameless)))
-            and not any(_is_begun_copy(file, r, 0 if r is self._current else follow.RESAVE_BYTES) for r in readings)
+            if not any(surely_holds(file, mark) for mark in (*self._ended, *map(mark_of, nameless)))
+            and not any(is_begun_copy(file, r, 0 if r is self._current else follow.RESAVE_BYTES) for r in readings)
         ]
         for file in files:
             if file in missed:
@@ -627,7 +606,7 @@ class Follower:
     def _remember_end(self, reading: Reading) -> None:
         """Nothing more is read of it: what was held goes out."""
         if reading.framer.offset >= follow.RESAVE_BYTES:
-            self._ended.append(_mark_of(reading))
+            self._ended.append(mark_of(reading))
         self._append(reading, reading.framer.finish())
 
     def _retire_if_spent(self, reading: Reading, now: float) -> None:
@@ -694,7 +673,7 @@ class Follower:
         if broken is not None:
             rest = self._rescue(broken)
             if rest is None:
-                self._retire(broken, lost=None if _was_read(broken) else "it was deleted before it was read")
+                self._retire(broken, lost=None if was_read(broken) else "it was deleted before it was read")
             else:
                 self.stream.keep(broken.generation, rest)
                 broken.file, broken.seen = rest, None
@@ -786,35 +765,3 @@ def stat_or_none(path: str) -> FileStat | None:
         return stat_path(path)
     except OSError:
         return None
-
-
-def _mark_of(reading: Reading) -> Mark:
-    return Mark.of(Position(reading.generation, reading.framer.offset, reading.framer.tail))
-
-
-def _is_read_by(file: LogFile, reading: Reading) -> bool:
-    """Whether it is the file of that reading, with what it has read: a copy may have been written over."""
-    return file.identity == reading.identity and surely_holds(file, _mark_of(reading))
-
-
-def _is_begun_copy(file: LogFile, reading: Reading, least_bytes: int) -> bool:
-    """Whether the file has nothing but what another one begins with, and at least so much: a copy, perhaps not complete
-    yet. By name either may be another file by now: then nothing is proven."""
-    try:
-        size = file.stat().size
-        head, end = min(size, HEAD_BYTES), max(0, size - MARKER_BYTES)
-        if size < least_bytes:
-            return False
-        for at, count in ((0, head), (end, size - end)):
-            copy, original = file.read(at, count), reading.file.read(at, count)
-            if copy.stat.identity != file.identity or original.stat.identity != reading.identity:
-                return False
-            if copy.data != original.data:
-                return False
-    except (OSError, NotALog):
-        return False
-    return True
-
-
-def _was_read(reading: Reading) -> bool:
-    return reading.seen is not None and reading.seen.size <= reading.framer.offset

@@ -1,0 +1,70 @@
+"""One file that is being followed: how far it is read, and whether another file is it, by content.
+
+What is done with it is the follower's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import follow
+from .cursor import HEAD_BYTES, Generation, Mark, Position
+from .files import FileStat, LogFile, NotALog
+from .framing import MARKER_BYTES, LineFramer
+from .siblings import surely_holds
+
+
+@dataclass(eq=False, slots=True)
+class Reading:
+    """One generation that is being read. Times: monotonic seconds. `first`: what it began with when it was found, where
+    that is known before it is read; by name, its inode may soon be another file's."""
+
+    generation: Generation
+    file: LogFile
+    framer: LineFramer
+    grew_at: float
+    seen: FileStat | None = None
+    replaced_at: float | None = None
+    is_copy: bool = False
+    unsupported: str | None = None
+    flushed: bool = True
+    first: bytes = b""
+
+    @property
+    def identity(self) -> follow.Identity:
+        """Of the file that was seen last; by name it may be another one now."""
+        return self.seen.identity if self.seen else self.file.identity
+
+
+def mark_of(reading: Reading) -> Mark:
+    """What a file must hold to be the one that was read so far."""
+    return Mark.of(Position(reading.generation, reading.framer.offset, reading.framer.tail))
+
+
+def is_read_by(file: LogFile, reading: Reading) -> bool:
+    """Whether it is the file of that reading, with what it has read: a copy may have been written over."""
+    return file.identity == reading.identity and surely_holds(file, mark_of(reading))
+
+
+def is_begun_copy(file: LogFile, reading: Reading, least_bytes: int) -> bool:
+    """Whether the file has nothing but what another one begins with, and at least so much: a copy, perhaps not complete
+    yet. By name either may be another file by now: then nothing is proven."""
+    try:
+        size = file.stat().size
+        head, end = min(size, HEAD_BYTES), max(0, size - MARKER_BYTES)
+        if size < least_bytes:
+            return False
+        for at, count in ((0, head), (end, size - end)):
+            copy, original = file.read(at, count), reading.file.read(at, count)
+            if copy.stat.identity != file.identity or original.stat.identity != reading.identity:
+                return False
+            if copy.data != original.data:
+                return False
+    except (OSError, NotALog):
+        return False
+    return True
+
+
+def was_read(reading: Reading) -> bool:
+    """Whether everything was read that was there at the last look."""
+    return reading.seen is not None and reading.seen.size <= reading.framer.offset
