@@ -16,7 +16,6 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "logstream_server.reading": "by the model test in test_follower.py",
     "logstream_operator.__main__": "by test_lifecycle.py, which starts the program",
     "logstream_server.__main__": "a call of cli.main; every test in test_cli.py comes in through it",
-    "logstream_server.siblings": "by the model test in test_follower.py",
 }
 """Modules without a test file of their own, each with where it is tested and why there."""
 

@@ -25,6 +25,7 @@ from .reading import Reading, is_begun_copy, is_read_by, mark_of, was_read
 from .ring import EventKind, StreamEvent
 from .siblings import (
     SETTLE_TRIES,
+    Listing,
     Neighbours,
     Sibling,
     find_content,
@@ -439,11 +440,11 @@ class Follower:
         we read nor of what is in the current file.
         """
         readings = [*self._draining, *([self._current] if self._current else [])]
-        siblings, files = self._open_missed(newest, {r.identity for r in readings})
-        if siblings is None:
+        older, files = self._open_missed(newest, {r.identity for r in readings})
+        if older is None:
             return False
-        self._neighbours.learn(siblings, self.stream.roots)
-        listed = {s.stat.identity for s in siblings}
+        self._neighbours.learn(older, self.stream.roots)
+        listed = {s.stat.identity for s in older.siblings}
         nameless = [r for r in readings if r.framer.offset and r.identity not in listed]
         missed = [
             file
@@ -460,41 +461,36 @@ class Follower:
                 file.release()
         return bool(missed)
 
-    def _open_missed(
-        self, newest: follow.Identity, ours: set[follow.Identity]
-    ) -> tuple[list[Sibling] | None, list[LogFile]]:
+    def _open_missed(self, newest: follow.Identity, ours: set[follow.Identity]) -> tuple[Listing | None, list[LogFile]]:
         """The rotated files that are known by now (None: as before), and of them those that are new, oldest first."""
         roots, keep_open = self.stream.roots, self.watch.keeps_open
-        siblings: list[Sibling] = []
+        older: Listing | None = None
         new: list[Sibling] = []
         for _ in range(SETTLE_TRIES):
             older = self._older_siblings(newest)
             if older is None:
                 return None, []
-            siblings = older
-            new = [s for s in siblings if s.stat.identity not in ours and not self._neighbours.knows(s, roots)]
+            new = [s for s in older.siblings if s.stat.identity not in ours and not self._neighbours.knows(s, roots)]
             opened = {s.path: open_sibling(s, roots, keep_open=keep_open) for s in reversed(new)}
             files = [file for file in opened.values() if file is not None]
             if len(files) == len(new):
-                break
+                return older, files
             for file in files:
                 file.release()
-        else:  # names change all the time: what could not be opened is for the next look
-            siblings = [s for s in siblings if s not in new]
-            files = []
-        return siblings, files
+        # Names change all the time: what could not be opened is for the next look.
+        return older and replace(older, siblings=[s for s in older.siblings if s not in new]), []
 
-    def _older_siblings(self, newest: follow.Identity) -> list[Sibling] | None:
+    def _older_siblings(self, newest: follow.Identity) -> Listing | None:
         """The rotated files beside, without those that came after `newest`: they are for the next look. None: that has
         no name any more, and those that have one may all be younger."""
         for _ in range(SETTLE_TRIES):
-            siblings = settled_siblings(self.stream.path, rotated_only=True)
-            at = next((i for i, s in enumerate(siblings) if s.stat.identity == newest), None)
+            listing = settled_siblings(self.stream.path, rotated_only=True)
+            at = next((i for i, s in enumerate(listing.siblings) if s.stat.identity == newest), None)
             if at is not None:
-                return siblings[at + 1 :]
+                return replace(listing, siblings=listing.siblings[at + 1 :])
             named = stat_or_none(self.stream.path)
             if named is not None and named.identity == newest:
-                return siblings
+                return listing
         return None
 
     def _renew(self, reading: Reading) -> None:
@@ -564,10 +560,8 @@ class Follower:
         self._current, first, self._first = reading, self._first, False
         trouble, self._trouble = self._trouble, None
         if first:
-            siblings = self._older_siblings(stat.identity)
-            if siblings is None:
-                siblings = settled_siblings(self.stream.path, rotated_only=True)
-            self._neighbours.learn(siblings, self.stream.roots)
+            listing = self._older_siblings(stat.identity) or settled_siblings(self.stream.path, rotated_only=True)
+            self._neighbours.learn(listing, self.stream.roots)
         if self._is_unsupported(reading):
             return
         self.stream.state = replace(self.stream.state, status=StreamStatus.FOLLOWING, detail="")

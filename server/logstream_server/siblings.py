@@ -7,6 +7,7 @@ been rotated since). Runs on the scheduler's threads only.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +21,8 @@ MAX_CANDIDATES: Final = 1000
 """How many neighbours are looked at: a folder with more rotated files than this is beyond what a cursor can ask for."""
 SETTLE_TRIES: Final = 5
 """How often a folder is listed anew because names change meanwhile: a rotation renames one file after another."""
+SETTLE_PAUSES_S: Final = (0.0, 0.001, 0.002, 0.004, 0.008)
+"""Renaming a hundred files takes a few milliseconds."""
 HEADS_KEPT: Final = 8
 """Of so many rotated files, the newest, the first bytes are kept: into older ones nobody writes late lines."""
 
@@ -63,16 +66,25 @@ def _list_folder(folder: str, base: str, *, rotated_only: bool) -> Iterator[Sibl
             yield Sibling(name, path, stat, follow.rotation_number(base, name))
 
 
-def settled_siblings(path: str, *, rotated_only: bool) -> list[Sibling]:
-    """The neighbours as they were at one moment, the newest first: names that change meanwhile would show one file
-    twice and another not at all."""
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Neighbours, the newest first. Not `is_settled`: names changed all the time, so that one may be there twice, and
+    another not at all."""
+
+    siblings: list[Sibling]
+    is_settled: bool = True
+
+
+def settled_siblings(path: str, *, rotated_only: bool) -> Listing:
+    """The neighbours as they were at one moment, if names stay as they are for a few milliseconds."""
     before = list_siblings(path, rotated_only=rotated_only)
-    for _ in range(SETTLE_TRIES):
+    for pause_s in SETTLE_PAUSES_S:
         after = list_siblings(path, rotated_only=rotated_only)
         if [(s.path, s.stat.identity) for s in after] == [(s.path, s.stat.identity) for s in before]:
-            break
+            return Listing(after)
         before = after
-    return before
+        time.sleep(pause_s)
+    return Listing(before, is_settled=False)
 
 
 class Neighbours:
@@ -85,10 +97,12 @@ class Neighbours:
     def __init__(self) -> None:
         self._known: dict[Identity, tuple[int, bytes]] = {}
 
-    def learn(self, siblings: list[Sibling], roots: tuple[str, ...]) -> None:
-        """These are no news from now on. The newest come first."""
+    def learn(self, listing: Listing, roots: tuple[str, ...]) -> None:
+        """These are no news from now on; others are forgotten, where it is sure that they are not there."""
         old, self._known = self._known, {}
-        for at, sibling in enumerate(siblings):
+        if not listing.is_settled:
+            self._known.update(old)
+        for at, sibling in enumerate(listing.siblings):
             mtime_ns, head = old.get(sibling.stat.identity, (None, b""))
             if mtime_ns != sibling.stat.mtime_ns:
                 head = _read_head(sibling, roots) if at < HEADS_KEPT else b""
@@ -157,7 +171,7 @@ def find_content(
     without an inode.
     """
     for _ in range(SETTLE_TRIES):
-        candidates = settled_siblings(path, rotated_only=False)
+        candidates = settled_siblings(path, rotated_only=False).siblings
         same = [s for s in candidates if mark.inode is not None and s.stat.identity.inode == mark.inode]
         others = [s for s in candidates if copies and s not in same and _may_be_copy(s, mark, since_ns)]
         wanted = [s for s in same + others if s.stat.size >= mark.offset]
