@@ -36,11 +36,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request, or of what nobody has answered yet; see asyncio.Protocol."""
-        if self._is_waiting:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            if self._is_waiting:
                 self._refuse(_TOO_LARGE)
-                return
+            else:  # while the one before is being answered
+                self.transport.abort()
+            return
         super().data_received(data)
 
     def on_response_complete(self) -> None:

@@ -152,6 +152,11 @@ class Channel:
         """The ring has let go of what comes next, and nobody is live: go on where the ring begins."""
         self.next_seq, self.positions, self.total = base.seq, base.positions, base.total
 
+    def to_head(self) -> None:
+        """Stand where the ring ends; whoever lacks something finds its own way."""
+        self.next_seq, self.positions = self.ring.head()
+        self.total = self.ring.total_bytes
+
     def _step_over(self, entry: Entry) -> Batch:
         """The next entry is only in the file as these clients want it: they read it there."""
         self.leave_all()

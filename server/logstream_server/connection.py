@@ -153,7 +153,7 @@ class Connection(asyncio.Protocol):
     def write(self, frames: bytes) -> bool:
         """See channel.Sink. The kernel is asked directly where nothing waits before it: one call, one copy."""
         transport = self._transport
-        if transport.is_closing():
+        if self._closing_at is not None or transport.is_closing():
             self.blocked = True  # nothing comes of it any more; connection_lost follows
             return False
         if self._fd >= 0 and not self.blocked:

@@ -528,12 +528,12 @@ class Follower:
         except OSError as error:
             if error.errno not in GONE_ERRNOS:
                 raise
-            if not self._missing or self._first:
+            if self.stream.state.status is not StreamStatus.WAITING:
                 self.stream.state = replace(
                     self.stream.state, status=StreamStatus.WAITING, detail="the file does not exist yet"
                 )
                 log.info("%s: %r does not exist yet, waiting for it", self.stream.name, self.stream.path)
-            self._missing, self._first, self.from_start = True, False, True
+            self._missing, self._first, self.from_start, self._trouble = True, False, True, None
             self.stream.counters.mount_error_since = None  # the file system answers
             return
         self._missing = False
@@ -720,6 +720,8 @@ class Follower:
         status, detail = self.stream.state.status, self.stream.state.detail
         if not current.unsupported and not self._missing:
             status, detail = StreamStatus.FOLLOWING, ""
+        elif self._missing:
+            status, detail = StreamStatus.WAITING, "the file is missing"
         state = StreamState(
             status=status,
             detail=detail,

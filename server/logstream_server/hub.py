@@ -150,6 +150,8 @@ class Hub:
     def _look(self) -> None:
         with self._changed_lock:
             changed, self._changed = self._changed, set()
+        if self._loop is None:  # called before the end, and run after it
+            return
         for stream in changed:
             for channel in list(self._channels.get(stream, {}).values()):  # one without members goes on the way
                 self._schedule(channel)
@@ -220,7 +222,7 @@ class Hub:
 
     def _schedule(self, channel: Channel, *, at_once: bool = True) -> None:
         """Flush when it is time; `at_once` False: not before other work of the loop had its turn."""
-        if channel.flushing is not None or channel.is_scheduled or self._is_led(channel):
+        if channel.flushing is not None or channel.is_scheduled or self._loop is None or self._is_led(channel):
             return
         due = channel.pacer.due()
         is_due = due <= self._time()
@@ -228,7 +230,6 @@ class Hub:
             self._flush(channel)
             return
         channel.is_scheduled = True
-        assert self._loop is not None
         if is_due:
             self._loop.call_soon(self._flush_scheduled, channel)
         else:
@@ -275,8 +276,8 @@ class Hub:
             self._flushed(channel, batch, began)
             return
         self._count(batch.lines, len(frames), count)
-        assert self._loop is not None
-        self._loop.call_soon(self._fan_out, channel, batch, targets, began)
+        if self._loop is not None:
+            self._loop.call_soon(self._fan_out, channel, batch, targets, began)
 
     def _count(self, lines: int, size: int, clients: int) -> None:
         self.counters.lines_sent += lines * clients
@@ -358,6 +359,7 @@ class Hub:
         if batch is None:
             return False
         channel.led_at = self._time()
+        subscription.was_live = True
         if batch.gap is not None:
             self._count_gap(batch.gap.kind.value, batch.gap.lost_bytes)
         self._advanced(channel, batch)
@@ -450,6 +452,8 @@ class Hub:
     def _skip(self, subscription: Subscription) -> None:
         """Go on at the head, and say what was left out."""
         channel = subscription.channel
+        if not channel.live and channel.flushing is None:
+            channel.to_head()  # nobody has led it there
         positions = channel.positions
         lost = _distance(subscription.positions, positions)
         self._count_gap("skipped", lost)
@@ -476,11 +480,13 @@ class Hub:
         if isinstance(error, Lost):
             self._lost(subscription, leg, error)
         elif isinstance(error, NotNow):
-            assert self._loop is not None
-            self._loop.call_later(RETRY_S, self.pump, subscription)
+            if self._loop is not None:
+                self._loop.call_later(RETRY_S, self.pump, subscription)
             return
         elif error is not None:
-            raise error
+            log.error("%s: a client could not be served", subscription.channel.stream, exc_info=error)
+            subscription.sink.finish(1011, "an error inside the server")
+            return
         else:
             self._deliver(subscription, future.result(), None)
         self.pump(subscription)

@@ -97,7 +97,8 @@ class Scheduler:
         self._alarms: list[float] = []  # of each idle worker: when it looks again by itself
         self._running: set[_Task] = set()
         self._busy: Counter[str] = Counter()  # running tasks by mount
-        self._parked: dict[str, deque[_Task]] = {}  # due, but their mount has all the workers that it may have
+        # Due, but their mount has all the workers that it may have; jobs, and (True) what was submitted.
+        self._parked: dict[tuple[str, bool], deque[_Task]] = {}
         self._stopped = threading.Event()
         self._started = False
 
@@ -185,10 +186,17 @@ class Scheduler:
 
     def _park_if_crowded(self, task: _Task) -> bool:
         mount = task.place.mount if task.place is not None else ""
-        if not mount or self._busy[mount] < WORKERS_PER_MOUNT:
+        lane = mount, isinstance(task.job, _Once)
+        if not mount or self._room(lane) > 0:
             return False
-        self._parked.setdefault(mount, deque()).append(task)
+        self._parked.setdefault(lane, deque()).append(task)
         return True
+
+    def _room(self, lane: tuple[str, bool]) -> int:
+        """How many workers more its mount may have. What clients ask for may take long, and gets half of them: the
+        files must be looked at all the same."""
+        mount, is_asked_for = lane
+        return (WORKERS_PER_MOUNT // 2 if is_asked_for else WORKERS_PER_MOUNT) - self._busy[mount]
 
     def _enter(self, task: _Task) -> None:
         task.mount = task.place.mount if task.place is not None else ""
@@ -202,11 +210,12 @@ class Scheduler:
 
     def _refill(self, mount: str) -> None:
         """Call as many of those who wait for this mount as it has workers left."""
-        parked = self._parked.get(mount, ())
-        for _ in range(min(len(parked), WORKERS_PER_MOUNT - self._busy[mount])):
-            self._call(self._parked[mount].popleft())
-        if parked == deque():
-            self._parked.pop(mount, None)
+        for lane in ((mount, False), (mount, True)):
+            parked = self._parked.get(lane, ())
+            for _ in range(min(len(parked), self._room(lane))):
+                self._call(self._parked[lane].popleft())
+            if parked == deque():
+                self._parked.pop(lane, None)
 
     def _call(self, task: _Task) -> None:
         """It may try again; whether there is a place for it is seen when it is its turn."""
@@ -250,7 +259,9 @@ class Scheduler:
                 waiting = self._heap and self._heap[0][0] <= now - WATCHDOG_S / 2
                 if waiting and not self._idle and self._workers < MAX_WORKERS:
                     self._add_worker()
-                for mount in list(self._parked):  # one that was called may have been removed, or have gone elsewhere
+                for mount in {
+                    mount for mount, _ in self._parked
+                }:  # one that was called may have been removed, or have gone elsewhere
                     self._refill(mount)
                 stuck = self._late(now)
             for task, seconds in stuck:

@@ -189,7 +189,7 @@ class LogMonitor:
         for path in new:
             self._add(source, path, mounts, first=first)
         for stream in streams:
-            if self._origins[stream] is source and stream.path not in found:
+            if self._origins.get(stream) is source and stream.path not in found:
                 self._forget_if_gone(stream)
         self._scanned[source].set()
 

@@ -395,3 +395,18 @@ def test_after_the_end_nothing_begins_and_nothing_is_waited_for() -> None:
     hanging.let_go.set()
     eventually(lambda: scheduler._workers == 0)
     assert hanging.runs == 1
+
+
+def test_what_clients_ask_for_leaves_a_mount_to_those_who_look_at_its_files(scheduler: Scheduler) -> None:
+    """However many slow reads there are, and however long they take."""
+    go_on, look = threading.Event(), Work(lambda _run: 0.001)
+    place = Place("8:1")
+    reads = [scheduler.submit(lambda: go_on.wait(PATIENCE_S), place) for _ in range(3 * WORKERS_PER_MOUNT)]
+    try:
+        scheduler.add(look, place)
+        assert look.wait_for(10)
+        assert not any(read.done() for read in reads)
+    finally:
+        go_on.set()
+    assert all(read.result(PATIENCE_S) for read in reads)
+    scheduler.remove(look)
