@@ -235,6 +235,8 @@ def test_who_chose_to_be_closed_or_to_skip_is(monitor: LogMonitor, tmp_path: Pat
             await until(lambda: late[Lag.SKIP].place is Place.LIVE)
             gap = json.loads(wires[Lag.SKIP].messages[-1])
             assert (gap["type"], gap["reason"], gap["bytes"]) == ("gap", "slow", 60_000 * (len(LINE) + 8))
+            site.write(1)  # the source waits for nobody any more
+            await until(lambda: b"060001 " in wires[Lag.SKIP].messages[-1])
 
     asyncio.run(run())
 
