@@ -389,6 +389,7 @@ class Hub:
         seq = catchup.first_needed(ring.newest_first(head_seq), subscription.positions, head_seq, head)
         if base.seq > channel.next_seq and not channel.live and channel.flushing is None:
             channel.move(base)
+            self._report(self._streams[channel])
         subscription.seq = max(min(seq, channel.next_seq), base.seq)
         return True
 
@@ -454,6 +455,7 @@ class Hub:
         channel = subscription.channel
         if not channel.live and channel.flushing is None:
             channel.to_head()  # nobody has led it there
+            self._report(self._streams[channel])
         positions = channel.positions
         lost = _distance(subscription.positions, positions)
         self._count_gap("skipped", lost)
@@ -545,6 +547,9 @@ class Hub:
             if connection.check(now, interval, timeout):
                 self.counters.aborted += 1
         self._chunks.forget_idle()
+        for stream in list(self._channels):
+            if stream.ring.throttled:  # also where nothing is sent any more that would let it go on
+                self._report(stream)
         for channel in list(self._streams):
             if not channel.live and channel.ring.head()[0] > channel.next_seq:
                 self._schedule(channel)  # nobody leads it any more
