@@ -144,18 +144,13 @@ class Channel:
     def _jump(self) -> Batch:
         """The ring has let go of what comes next: everybody reads it from the file, and the channel goes on at the
         head."""
-        next_seq, positions = self.ring.head()
+        goal = self.ring.goal()
         self.leave_all()
-        return self._advance(Encoded(b"", positions, 0), next_seq, self.ring.total_bytes)
+        return self._advance(Encoded(b"", goal.positions, 0), goal.seq, goal.total)
 
     def move(self, base: Base) -> None:
-        """The ring has let go of what comes next, and nobody is live: go on where the ring begins."""
+        """Nobody is live: go on at one end of the ring; whoever lacks something finds its own way."""
         self.next_seq, self.positions, self.total = base.seq, base.positions, base.total
-
-    def to_head(self) -> None:
-        """Stand where the ring ends; whoever lacks something finds its own way."""
-        self.next_seq, self.positions = self.ring.head()
-        self.total = self.ring.total_bytes
 
     def _step_over(self, entry: Entry) -> Batch:
         """The next entry is only in the file as these clients want it: they read it there."""

@@ -454,7 +454,7 @@ class Hub:
         """Go on at the head, and say what was left out."""
         channel = subscription.channel
         if not channel.live and channel.flushing is None:
-            channel.to_head()  # nobody has led it there
+            channel.move(channel.ring.goal())  # nobody has led it there
             self._report(self._streams[channel])
         positions = channel.positions
         lost = _distance(subscription.positions, positions)
