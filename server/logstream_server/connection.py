@@ -150,6 +150,11 @@ class Connection(asyncio.Protocol):
 
     # -- the hub's side ------------------------------------------------------------------------------------------------
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether no line goes there any more: it is closed, or about to be, by whichever side."""
+        return self.is_gone or self._closing_at is not None or self._transport.is_closing()
+
     def write(self, frames: bytes) -> bool:
         """See channel.Sink. The kernel is asked directly where nothing waits before it: one call, one copy."""
         transport = self._transport

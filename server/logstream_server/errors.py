@@ -21,6 +21,10 @@ MAX_CLOSE_REASON_BYTES: Final = 123
 """A close frame carries 125 bytes, two of them the code (RFC 6455, 5.5)."""
 
 
+INTERNAL_ERROR: Final = "an error inside the server"
+"""The reason beside close code 1011, which says that we are to blame: the rest is in our log."""
+
+
 class CloseCode(IntEnum):
     """Our WebSocket close codes: the range 4000 to 4999 is an application's own (RFC 6455, 7.4.2)."""
 

@@ -32,15 +32,25 @@ class AsgiConnection(Connection):
 
     def write(self, frames: bytes) -> bool:
         """Always blocks until the batch was sent: there is no telling what the server behind ASGI has buffered."""
-        self._pending.append(frames)
+        self._block()
+        if not self.is_closing:
+            self._pending.append(frames)
+            self._changed.set()
+        return False
+
+    def _block(self) -> None:
         if not self.blocked:
             self.blocked, self._stuck_since = True, self._owner.now
-        self._changed.set()
-        return False
+
+    @property
+    def is_closing(self) -> bool:
+        """See Connection."""
+        return self.is_gone or self._close is not None
 
     def finish(self, code: int, reason: str) -> None:
         """See channel.Sink."""
-        if self._close is None and not self.is_gone:
+        if not self.is_closing:
+            self._block()  # also a close may hang
             self._close = (code, reason)
             self._owner.connection_gone(self)
             self._changed.set()

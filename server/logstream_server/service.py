@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +14,7 @@ from .channel import Subscription
 from .connection import Connection
 from .cursor import Positions
 from .discovery import parse_sources
-from .errors import BadQuery, CloseCode
+from .errors import INTERNAL_ERROR, BadQuery, CloseCode
 from .filters import parse_filter
 from .follower import FollowOptions
 from .frames import Opcode, encode_frame
@@ -26,6 +27,8 @@ from .stream import Stream, StreamStatus
 from .tailer import LogMonitor
 from .tokens import Tokens, read_tokens
 from .view import Format, View
+
+log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 """How long to wait for a file system that refuses."""
@@ -164,8 +167,8 @@ class Service:
         self, connection: Connection, stream: Stream, wish: Wish, view: View, begin: Positions
     ) -> Subscription | None:
         """As `open`, but nothing is sent before `hub.pump`: what happens to the stream from now on is not missed by
-        somebody who is told of its state in between. None: the client has gone."""
-        if connection.is_gone:
+        somebody who is told of its state in between. None: the client has gone, or is about to."""
+        if connection.is_closing:
             return None
         old = connection.subscriptions.pop(stream.name, None)
         if old is not None:
@@ -227,8 +230,16 @@ class Service:
 
     async def _open_later(self, connection: Connection, stream: Stream, wish: Wish) -> None:
         try:
+            await self._open(connection, stream, wish)
+        except Exception:  # the task's outermost frame: nobody else would tell the client that nothing will come
+            log.exception("%s: a client could not be served", stream.name)
+            _send(connection, messages.error_message(1011, INTERNAL_ERROR, stream.name))
+            connection.finish(1011, INTERNAL_ERROR)
+
+    async def _open(self, connection: Connection, stream: Stream, wish: Wish) -> None:
+        try:
             view = View(Format.JSON, wish.filter)
-            begun = await self.begin_at(stream, wish, view, lambda: not connection.is_gone)
+            begun = await self.begin_at(stream, wish, view, lambda: not connection.is_closing)
         finally:
             self._pending[connection] -= 1
             if not self._pending[connection]:
@@ -259,5 +270,5 @@ class Service:
 
 
 def _send(connection: Connection, message: bytes) -> None:
-    if not connection.is_gone:
+    if not connection.is_closing:
         connection.write(encode_frame(Opcode.TEXT, message))

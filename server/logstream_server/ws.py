@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket
 
 from . import access
 from .connection import Connection
-from .errors import BadQuery, CloseCode
+from .errors import INTERNAL_ERROR, BadQuery, CloseCode
 from .fallback import AsgiConnection
 from .history import Resumed
 from .protocol import EXTENSION, TakeOver
@@ -138,7 +138,7 @@ async def _begin(
         await _open(service, connection, query, stream, handshake)
     except Exception:  # the opening's outermost frame: a client that gets no line must not wait for ever
         log.exception("a client could not be served")
-        connection.finish(1011, "an error inside the server")
+        connection.finish(1011, INTERNAL_ERROR)
     finally:
         handshake.end()
 
@@ -163,7 +163,7 @@ async def _open(
 
     patience = asyncio.get_running_loop().call_later(GREETING_S, wait_longer)
     try:
-        begun = await service.begin_at(stream, query.wish, view, lambda: not connection.is_gone)
+        begun = await service.begin_at(stream, query.wish, view, lambda: not connection.is_closing)
     finally:
         patience.cancel()
     if begun.recovered is False and query.format is not Format.JSON:

@@ -414,6 +414,16 @@ def test_a_peer_that_does_not_even_take_our_close_is_waited_for_no_longer(peer: 
     assert peer.transport.sent == b""
 
 
+def test_it_is_closing_from_the_first_word_of_it_whoever_says_it() -> None:
+    ours, theirs, lost, broken = Peer(), Peer(), Peer(), Peer()
+    assert not ours.connection.is_closing
+    ours.connection.finish(4001, "too slow")
+    theirs.send(Opcode.CLOSE, b"\x03\xe8")
+    lost.connection.connection_lost(None)
+    broken.transport.close()
+    assert all(peer.connection.is_closing for peer in (ours, theirs, lost, broken))
+
+
 def test_our_close_is_said_once_and_nothing_is_heard_after_it(peer: Peer) -> None:
     peer.connection.finish(4005, "a gap")
     peer.connection.finish(4001, "too slow")

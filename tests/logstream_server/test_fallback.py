@@ -188,6 +188,23 @@ def test_a_close_comes_after_what_was_written_before_it() -> None:
     live(test)
 
 
+def test_nothing_is_written_to_one_that_closes() -> None:
+    async def test(running: Running) -> None:
+        connection = running.connection
+        assert not connection.is_closing
+        running.socket.takes.clear()
+        connection.finish(4005, "a gap")
+        assert connection.is_closing
+        assert not connection.write(encode_text_frames([b"late"]))
+        assert connection.blocked
+        running.socket.takes.set()
+        await running.end()
+        assert running.socket.sent == []
+        assert running.socket.closed == (4005, "a gap")
+
+    live(test)
+
+
 def test_a_peer_that_goes_ends_it() -> None:
     async def test(running: Running) -> None:
         running.socket.come(type="websocket.disconnect", code=1001)
@@ -221,6 +238,19 @@ def test_a_send_that_does_not_end_is_ended_after_interval_and_timeout() -> None:
         assert not connection.check(owner.now, INTERVAL_S, TIMEOUT_S)
         assert connection.next_check == owner.now + INTERVAL_S
         owner.now += 0.5
+        assert connection.check(owner.now, INTERVAL_S, TIMEOUT_S)
+        await running.end()
+
+    live(test)
+
+
+def test_a_close_that_does_not_end_is_ended_likewise() -> None:
+    async def test(running: Running) -> None:
+        owner, connection = running.owner, running.connection
+        running.socket.takes.clear()
+        connection.finish(4005, "a gap")
+        await asyncio.sleep(0)
+        owner.now += INTERVAL_S + TIMEOUT_S + 0.5
         assert connection.check(owner.now, INTERVAL_S, TIMEOUT_S)
         await running.end()
 

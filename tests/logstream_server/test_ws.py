@@ -18,13 +18,14 @@ from websockets.typing import Subprotocol
 from logstream_server.app import create_app
 from logstream_server.cursor import Cursor, encode_cursor
 from logstream_server.forms import NamedPath
+from logstream_server.frames import Opcode
 from logstream_server.history import Resumed
 from logstream_server.server import Server, make_config
 from logstream_server.service import Service
 from logstream_server.settings import Settings
 from logstream_server.stream import Stream
 
-from .inside import PATIENCE_S, Inside
+from .inside import PATIENCE_S, Inside, RawClient
 from .process import eventually
 
 JSON, RAW = "logstream.json.v1", "logstream.raw.v1"
@@ -59,6 +60,10 @@ class Site:
             compression=None,
         )
         return self._clients.enter_context(opening)
+
+    @property
+    def port(self) -> int:
+        return self._inside.port
 
     def call(self, function: Callable[[], Any]) -> Any:
         """What a function returns on the server's loop."""
@@ -220,6 +225,31 @@ def test_a_client_that_cannot_be_served_is_told_and_not_kept_waiting(
     eventually(lambda: not site.service.hub.connections)
 
 
+class HalfBrokenService(Service):
+    """Where a client begins can be told of the first stream only."""
+
+    async def begin_at(self, stream: Stream, *arguments: Any) -> Resumed:
+        """Fails for the second."""
+        if stream.name == "later.log":
+            raise OSError(5, "the mount is gone")
+        return await super().begin_at(stream, *arguments)
+
+
+def test_a_client_that_asks_for_one_more_stream_is_told_too(make: Sites, caplog: pytest.LogCaptureFixture) -> None:
+    """All its streams end: it comes back with its cursors, as after any other loss of the connection."""
+    site = make(HalfBrokenService)
+    client = site.client(JSON, tail=1)
+    assert [message(client)["type"] for _ in range(2)] == ["hello", "lines"]
+    client.send(json.dumps({"type": "subscribe", "stream": "later.log"}))
+    error = message(client)
+    assert (error["type"], error["code"], error["stream"]) == ("error", 1011, "later.log")
+    assert closing(client) == (1011, "an error inside the server")
+    assert "later.log: a client could not be served" in caplog.text
+    assert "the mount is gone" in caplog.text
+    eventually(lambda: not site.service.hub.connections)
+    assert not site.service._pending
+
+
 # -- what is wrong with a query ---------------------------------------------------------------------------------------
 
 
@@ -344,6 +374,22 @@ def test_a_client_that_goes_while_it_is_being_opened_leaves_nothing(make: Sites)
     eventually(lambda: site.service.handshakes == 0)
     stream: Stream = site.service.monitor.streams["a.log"]
     assert not stream.ring.is_watched
+
+
+def test_a_client_that_is_being_closed_while_it_is_opened_gets_no_lines(make: Sites) -> None:
+    """Its peer takes its time to answer the close; until then it must not look like one that reads the file."""
+    site = make(SlowService)
+    site.service.found = asyncio.Event()  # type: ignore[attr-defined]
+    with RawClient(site.port, "/ws?tail=1&format=json").open() as peer:
+        (connection,) = eventually(lambda: list(site.service.hub.connections))
+        site.call(lambda: connection.finish(4001, "enough"))
+        site.call(site.service.found.set)  # type: ignore[attr-defined]
+        eventually(lambda: site.service.handshakes == 0)
+        assert connection.is_closing
+        assert not connection.is_gone
+        assert not connection.subscriptions
+        assert [opcode for opcode, _ in peer.frames()] == [Opcode.CLOSE]
+    assert not site.service.monitor.streams["a.log"].ring.is_watched
 
 
 def test_the_end_of_the_server_is_a_close_that_invites_to_come_back(make: Sites) -> None:
