@@ -169,6 +169,14 @@ def _cut_front(entry: Entry, position: Position) -> list[Entry]:
     return [middle, replace(entry, start=entry.start + newline, data=entry.data[newline:])]
 
 
+def distance_bytes(behind: Positions, ahead: Positions) -> tuple[int, bool]:
+    """How many bytes lie between two positions, as far as is known, and whether that is all."""
+    at = {p.generation: p.offset for p in behind}
+    total = sum(max(0, p.offset - at.pop(p.generation, p.generation.begin)) for p in ahead)
+    ended = [(g.end, offset) for g, offset in at.items() if g.end is not None and not g.forgotten]
+    return total + sum(max(0, end - offset) for end, offset in ended), len(ended) == len(at)
+
+
 def walk(entries: Iterable[Entry], positions: Positions) -> Positions:
     """The positions after all of `entries`."""
     for entry in entries:

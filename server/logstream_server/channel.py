@@ -15,7 +15,7 @@ from .catchup import is_ahead
 from .cursor import Positions
 from .pace import Pacer
 from .ring import Base, Entry, Ring, StreamEvent, advance
-from .view import Encoded, View, encode
+from .view import Encoded, Format, View, encode
 
 WINDOW_BYTES: Final = 2 << 20
 """How many bytes of encoded batches a channel keeps for clients that are slightly behind."""
@@ -73,7 +73,8 @@ class Batch:
 
 class Subscription:
     """One client of one channel. `seq`: the next ring entry it needs, None while that is not known; then `positions`
-    say what it has. While it is LIVE the channel knows both."""
+    say what it has. While it is LIVE the channel knows both. `was_live`: it had everything once, and since
+    then the file was not read for it."""
 
     __slots__ = ("channel", "chunk_bytes", "lag", "place", "positions", "seq", "sink", "was_live")
 
@@ -156,6 +157,14 @@ class Channel:
         """The next entry is only in the file as these clients want it: they read it there."""
         self.leave_all()
         return self._advance(Encoded(b"", advance(self.positions, entry), 1), self.next_seq + 1, entry.total)
+
+    def note_quiet(self, batch: Batch, now: float) -> None:
+        """Remember since when a filter has let nothing pass, for views that can be told how far it was searched."""
+        if self.view.format is Format.JSON and self.view.filter:
+            if batch.frames:
+                self.quiet_since = None
+            elif self.quiet_since is None:
+                self.quiet_since = now
 
     def leave_all(self) -> None:
         """Nobody is live any more: each finds its own way on from where it is."""

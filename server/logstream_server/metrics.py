@@ -28,11 +28,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from . import __version__
+from .catchup import distance_bytes
 from .channel import Place
-from .cursor import Positions
-from .hub import LAG_BOUNDS_S
 from .service import Service
 from .stream import Stream, StreamStatus
+from .tally import LAG_BOUNDS_S
 from .view import Format
 
 PREFIX: Final = "logstream_"
@@ -121,7 +121,7 @@ class ServiceCollector(Collector):
         for connection in list(self._service.hub.connections):
             for name, subscription in list(connection.subscriptions.items()):
                 if subscription.place in (Place.BEHIND, Place.READING) and name in heads:
-                    lags[name].append(distance_bytes(subscription.positions, heads[name]))
+                    lags[name].append(distance_bytes(subscription.positions, heads[name])[0])
         number = GaugeMetricFamily(
             PREFIX + "lagging_clients", "Clients that are behind and catch up.", labels=["stream"]
         )
@@ -134,21 +134,26 @@ class ServiceCollector(Collector):
         yield from (number, most)
 
     def _hub(self) -> Iterator[Metric]:
-        hub, counters = self._service.hub, self._service.hub.counters
+        tally = self._service.hub.tally
         for name, text, value in (
-            ("lines_sent", "Lines sent, over all clients.", counters.lines_sent),
-            ("bytes_sent", "Bytes of frames sent, over all clients.", counters.bytes_sent),
+            ("lines_sent", "Lines sent, over all clients.", tally.lines_sent),
+            ("bytes_sent", "Bytes of frames sent, over all clients.", tally.bytes_sent),
             (
                 "slow_disconnects",
                 "Clients that wanted to be closed when they lag, and were.",
-                counters.slow_disconnects,
+                tally.slow_disconnects,
             ),
-            ("aborted_clients", "Clients cut off because they neither read nor answered.", counters.aborted),
+            (
+                "catchups",
+                "Times that a client fell behind what is in memory, and the file was read for it.",
+                tally.catchups,
+            ),
+            ("aborted_clients", "Clients cut off because they neither read nor answered.", tally.aborted),
         ):
             yield CounterMetricFamily(PREFIX + name, text, value)
         gaps = CounterMetricFamily(PREFIX + "gaps", "Losses that clients were told of.", labels=["reason"])
         lost = CounterMetricFamily(PREFIX + "gap_bytes", "Bytes in those losses, where known.", labels=["reason"])
-        for reason, (count, size) in list(hub.gaps.items()):
+        for reason, (count, size) in list(tally.gaps.items()):
             gaps.add_metric([reason], count)
             lost.add_metric([reason], size)
         resumes = CounterMetricFamily(PREFIX + "resumes", "Cursors that clients came back with.", labels=["result"])
@@ -158,19 +163,12 @@ class ServiceCollector(Collector):
         yield SummaryMetricFamily(
             PREFIX + "flush_duration_seconds",
             "Time from reading a batch of lines to the last client's write.",
-            counters.flushes,
-            counters.flush_seconds,
+            tally.flushes,
+            tally.flush_seconds,
         )
         yield HistogramMetricFamily(
             PREFIX + "event_loop_lag_seconds",
             "How late the event loop's clock ticks came, two a second.",
-            list(zip((*map(str, LAG_BOUNDS_S), "+Inf"), itertools.accumulate(hub.lag.counts), strict=True)),
-            hub.lag.sum_s,
+            list(zip((*map(str, LAG_BOUNDS_S), "+Inf"), itertools.accumulate(tally.lag.counts), strict=True)),
+            tally.lag.sum_s,
         )
-
-
-def distance_bytes(behind: Positions, ahead: Positions) -> int:
-    """How many bytes lie between two positions, as far as is known."""
-    at = {p.generation: p.offset for p in behind}
-    total = sum(max(0, p.offset - at.pop(p.generation, p.generation.begin)) for p in ahead)
-    return total + sum(max(0, g.end - offset) for g, offset in at.items() if g.end is not None)

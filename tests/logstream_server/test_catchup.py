@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from logstream_server.catchup import (
     Leg,
+    distance_bytes,
     first_needed,
     is_ahead,
     moved,
@@ -382,3 +383,17 @@ def test_a_reader_from_another_server_may_be_ahead() -> None:
     assert is_ahead((Position(NEXT, 0),), here)
     OLD.end = 10
     assert not is_ahead((Position(OLD, 10), Position(CURRENT, 100)), here)
+
+
+def test_a_distance_counts_the_rest_of_old_files_and_all_of_new_ones() -> None:
+    old, current = Generation(1, end=1000), Generation(2)
+    behind = (Position(old, 900),)
+    assert distance_bytes(behind, (Position(current, 50),)) == (150, True)
+    assert distance_bytes((Position(current, 30),), (Position(current, 50),)) == (20, True)
+    assert distance_bytes((Position(current, 50),), (Position(current, 30),)) == (0, True)
+
+
+def test_of_a_file_whose_end_nobody_knows_a_distance_is_not_all() -> None:
+    current = Generation(3)
+    assert distance_bytes((Position(Generation(2), 10),), (Position(current, 5),)) == (5, False)
+    assert distance_bytes((Position(Generation(1, end=1, forgotten=True), 0),), (Position(current, 5),)) == (5, False)

@@ -14,10 +14,9 @@ from websockets.sync.client import connect
 
 from logstream_server import __version__
 from logstream_server.app import create_app
-from logstream_server.cursor import Generation, Position
 from logstream_server.forms import NamedPath
 from logstream_server.hub import CLOCK_S
-from logstream_server.metrics import create_registry, distance_bytes
+from logstream_server.metrics import create_registry
 from logstream_server.service import Service
 from logstream_server.settings import Settings
 
@@ -28,7 +27,7 @@ from .process import Server, eventually
 EXPECTED = (
     *("lines_read", "bytes_read", "tail_lag_bytes", "rotations", "truncations", "cut_lines", "reopen_errors"),
     *("watcher_mode", "clients", "lines_sent", "bytes_sent", "client_lag_bytes", "gaps", "gap_bytes", "resumes"),
-    *("slow_disconnects", "flush_duration_seconds", "event_loop_lag_seconds", "build_info"),
+    *("slow_disconnects", "catchups", "flush_duration_seconds", "event_loop_lag_seconds", "build_info"),
 )
 """What design and dashboards know by name; a counter's samples have _total behind it."""
 
@@ -113,8 +112,8 @@ def test_a_stall_of_the_event_loop_is_seen_however_late_somebody_looks(tmp_path:
     inside = serve_app(create_app(settings, service), lifespan="on")
     try:
         inside.call(lambda: time.sleep(2 * CLOCK_S + 0.2))  # a whole tick and more is late by then
-        stalled = sum(service.hub.lag.counts)
-        eventually(lambda: sum(service.hub.lag.counts) > stalled + 1)
+        stalled = sum(service.hub.tally.lag.counts)
+        eventually(lambda: sum(service.hub.tally.lag.counts) > stalled + 1)
         registry = create_registry(service)
         name = "logstream_event_loop_lag_seconds"
         ticks = registry.get_sample_value(f"{name}_count")
@@ -159,23 +158,14 @@ def test_a_stream_of_any_name_is_a_label(serve: Serve, tmp_path: Path) -> None:
 
 def test_each_application_has_its_own_metrics() -> None:
     services = [Service.build(Settings(paths=(NamedPath("/no/such/file"),))) for _ in range(2)]
-    services[0].hub.counters.lines_sent = 7
+    services[0].hub.tally.lines_sent = 7
     registries = [create_registry(service) for service in services]
     assert [registry.get_sample_value("logstream_lines_sent_total") for registry in registries] == [7, 0]
 
 
 def test_losses_are_counted_with_their_bytes() -> None:
     service = Service.build(Settings(paths=(NamedPath("/no/such/file"),)))
-    service.hub.gaps["lost"] = [2, 300]
+    service.hub.tally.gaps["lost"] = [2, 300]
     registry = create_registry(service)
     assert registry.get_sample_value("logstream_gaps_total", {"reason": "lost"}) == 2
     assert registry.get_sample_value("logstream_gap_bytes_total", {"reason": "lost"}) == 300
-
-
-def test_a_distance_counts_the_rest_of_old_files_and_all_of_new_ones() -> None:
-    old, current = Generation(1, end=1000), Generation(2)
-    behind = (Position(old, 900),)
-    assert distance_bytes(behind, (Position(current, 50),)) == 150
-    assert distance_bytes((Position(current, 30),), (Position(current, 50),)) == 20
-    assert distance_bytes((Position(current, 50),), (Position(current, 30),)) == 0
-    assert distance_bytes((Position(Generation(3), 10),), ()) == 0

@@ -1,0 +1,36 @@
+"""tally: what is counted is counted once, by what it was."""
+
+from __future__ import annotations
+
+import pytest
+
+from logstream_server.tally import LAG_BOUNDS_S, LagHistogram, Tally
+
+
+def test_what_was_sent_is_counted_for_each_client() -> None:
+    tally = Tally()
+    tally.sent(3, 100)
+    tally.sent(2, 50, clients=10)
+    tally.sent(2, 50, clients=0)
+    assert (tally.lines_sent, tally.bytes_sent) == (23, 600)
+
+
+def test_losses_are_counted_by_reason_with_the_bytes_that_are_known() -> None:
+    tally = Tally()
+    tally.lost("lost", 10)
+    tally.lost("lost", None)
+    tally.lost("skipped", 5)
+    assert tally.gaps == {"lost": [2, 10], "skipped": [1, 5]}
+
+
+@pytest.mark.parametrize(
+    ("late_s", "bucket"),
+    [(0.0, 0), (LAG_BOUNDS_S[0], 0), (0.006, 1), (LAG_BOUNDS_S[-1], len(LAG_BOUNDS_S) - 1), (60.0, len(LAG_BOUNDS_S))],
+    ids=["in time", "at the first bound", "behind it", "at the last bound", "beyond all"],
+)
+def test_a_tick_counts_in_the_bucket_that_holds_it(late_s: float, bucket: int) -> None:
+    lag = LagHistogram()
+    lag.add(late_s)
+    assert lag.counts.index(1) == bucket
+    assert sum(lag.counts) == 1
+    assert lag.sum_s == late_s
