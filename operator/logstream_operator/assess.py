@@ -19,6 +19,8 @@ BAD_STATES: Final = ("unreadable", "refused", "unsupported", "hung")
 """States of a stream in which a file is there and gives no lines (the server's `StreamStatus`)."""
 
 
+DENIED: Final = "Permission denied"
+"""In the servers' words for a file whose mode or owner is in the way, and not its file system."""
 UNBOUND: Final = "unbound immediate PersistentVolumeClaims"
 """In the scheduler's words while a claim is still being bound."""
 EVENTS: Final = frozenset({"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"})
@@ -115,7 +117,7 @@ def assess_source(resolved: Resolved, seen: Observed) -> Condition:
     if bad:
         counted = ", ".join(f"{number} {state}" for state, number in bad.items())
         message = f"{where}: {following} followed, {counted}{details}"
-        if "unreadable" in bad and not details:
+        if "unreadable" in bad and (not details or DENIED in details):
             message += f"; user {USER}, or a group in spec.source.supplementalGroups, must be able to read the files"
         state = State.TRUE if following else State.FALSE
         return Condition(Type.SOURCE_AVAILABLE, state, f"Files{next(iter(bad)).title()}", message)

@@ -78,7 +78,7 @@ class Api(Protocol):
 class Asks(Protocol):
     """What is asked of the servers (`servers.Servers`)."""
 
-    async def ask(self, pods: Sequence[Manifest], base_path: str, *, is_open: bool) -> Report | None:
+    async def ask(self, pods: Sequence[Manifest]) -> Report | None:
         """What the servers say, None when none does."""
         ...
 
@@ -223,8 +223,7 @@ class Reconciler:
                 refused[manifest["kind"]] = error
         wanted = {object_id(manifest) for manifest in desired}
         objects = {manifest["kind"]: manifest for ident, manifest in live.items() if ident in wanted}
-        spec = resolved.stream.spec
-        report = await self._servers.ask(pods, spec.ingress.base_path, is_open=not resolved.has_token)
+        report = await self._servers.ask(pods)
         return Observed(objects, pods, await self._list_events(key, pods), refused, report)
 
     async def _hand_over(self, manifest: Manifest, live: Manifest | None) -> None:

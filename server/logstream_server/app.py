@@ -1,7 +1,7 @@
 """The application factory: settings in, a Starlette application out.
 
 `/ws`, `/api/v1/...`, `/` and `/assets/...` stand below --base-path; `/healthz`, `/readyz` and `/metrics` at the root,
-or on --metrics-port and nowhere else.
+or on --metrics-port and nowhere else, with `/status`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from .problems import HANDLERS, problem
 from .rest import create_api
 from .service import Service
 from .settings import Settings
+from .status import status_routes
 from .ws import socket_endpoint
 
 
@@ -63,7 +64,7 @@ def create_app(settings: Settings, service: Service | None = None) -> Starlette:
 
 def create_metrics_app(service: Service) -> Starlette:
     """What `--metrics-port` serves."""
-    return _starlette(_operations(service))
+    return _starlette([*_operations(service), *status_routes(service)])
 
 
 def _operations(service: Service) -> list[BaseRoute]:

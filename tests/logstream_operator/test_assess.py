@@ -266,6 +266,14 @@ def refusal(kind: str, status: int = 403, words: str = "quota exceeded") -> dict
         ),
         pytest.param(
             Type.SOURCE_AVAILABLE,
+            {"report": Report(0, {"unreadable": 1}, ("a.log: Permission denied",))},
+            State.FALSE,
+            "FilesUnreadable",
+            "a.log: Permission denied; user 65532",
+            id="a file of somebody else in the server's words, with what to do",
+        ),
+        pytest.param(
+            Type.SOURCE_AVAILABLE,
             {"report": Report(0, {"following": 1, "refused": 1}, ("x.log: it leads to '/etc'",))},
             State.TRUE,
             "FilesRefused",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from logstream_operator import names
 from logstream_operator import settings as operator_settings
 from logstream_operator.assess import BAD_STATES
 from logstream_operator.roots import DEFAULT_ROOTS, parse_roots
-from logstream_operator.servers import CLIENTS, STREAMS
+from logstream_operator.servers import Answer
 from logstream_operator.workload import DEFAULT_RESOURCES, USER, render_environment
-from logstream_server import metrics as server_metrics
+from logstream_server.forms import NamedPath
 from logstream_server.options import specs_of
+from logstream_server.ring import Ring
+from logstream_server.service import Service
 from logstream_server.settings import Settings as ServerSettings
-from logstream_server.stream import StreamStatus
+from logstream_server.status import TROUBLED, describe
+from logstream_server.stream import Stream, StreamStatus
 
 from .examples import resolved
 
@@ -63,9 +67,19 @@ def test_the_servers_defaults_are_the_definitions() -> None:
     assert (settings.tail_lines, settings.max_clients) == (ServerSettings().tail_lines, ServerSettings().max_clients)
 
 
-def test_states_and_metrics_are_the_servers() -> None:
+def test_states_are_the_servers() -> None:
     assert {"following", "waiting", *BAD_STATES} <= {status.value for status in StreamStatus}
-    assert {CLIENTS, STREAMS} == {server_metrics.PREFIX + "clients", server_metrics.PREFIX + "streams"}
+    assert {status.value for status in TROUBLED} == set(BAD_STATES)
+
+
+def test_what_a_server_says_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service.build(ServerSettings(paths=(NamedPath("/no/such/file"),)))
+    stream = Stream("a.log", "/a.log", (), Ring(4096))
+    stream.state = replace(stream.state, status=StreamStatus.HUNG, detail="no answer")
+    monkeypatch.setattr(service.monitor, "_streams", {"a.log": stream})
+    answer = Answer.parse(json.dumps(describe(service)).encode())
+    assert answer == Answer(0, answer.streams, ("a.log: no answer",))
+    assert +answer.streams == {"hung": 1}
 
 
 def test_the_chart_sets_every_variable_of_the_operator() -> None:
