@@ -7,27 +7,29 @@ on there, and so does the next page (`Link: rel="next"` while there is more). Li
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.routing import Route, Router
+from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import access, messages
+from .download import CURSOR_HEADER, download
 from .errors import BadQuery, CloseCode
 from .excerpt import Excerpt
 from .history import Resumed
 from .problems import NEVER_STORED, problem
 from .query import LinesQuery, parse_lines_query, refuse_parameters
 from .retrieve import Order, Reads, Unavailable, retrieve
+from .sending import Sliced, Turns
 from .service import Service
 from .stream import Stream, StreamStatus
 
@@ -35,15 +37,20 @@ DEFAULT_LIMIT: Final = 1000
 """Lines in an answer to who begins at a cursor or at the start and does not say how many."""
 MAX_ANSWERS: Final = 64
 """Answers with lines that are made or sent at one time: what they hold in memory is bounded with them."""
-SLICE_BYTES: Final = 64 << 10
-SLICE_S: Final = 20.0
-"""How long a client may take for a slice of an answer: as long as one on a socket may be silent."""
+ALLOWED: Final = "GET, HEAD, OPTIONS"
+MAX_DOWNLOADS: Final = 64
+WAIT_S: Final = 20.0
+"""How long a request may wait for its turn."""
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
 TEXT: Final = "text/plain"
-CURSOR_HEADER: Final = "Logstream-Cursor"
 GAP_HEADER: Final = "Logstream-Gap"
+EXPOSED: Final = (
+    *("Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Link", "Retry-After"),
+    *(CURSOR_HEADER, GAP_HEADER),
+)
+"""Headers that a page of another origin may read."""
 
 _json = msgspec.json.Encoder()
 
@@ -54,18 +61,23 @@ def create_api(service: Service) -> ASGIApp:
     routes = [
         Route("/streams", api.streams),
         Route("/streams/{name}", api.stream),
-        Route("/streams/{name}/lines", api.lines, middleware=[Middleware(_Turns)]),
+        Route("/streams/{name}/lines", api.lines, middleware=[_turns(MAX_ANSWERS)]),
+        Route("/streams/{name}/raw", api.raw, middleware=[_turns(MAX_DOWNLOADS)]),
     ]
-    app: ASGIApp = _Guard(Router(routes, redirect_slashes=False), service)
+    app: ASGIApp = _Guard(_Methods(Router(routes, redirect_slashes=False)), service)
     if service.settings.allowed_origins:  # pages from elsewhere may read the answers, not only ask
         app = CORSMiddleware(
             app,
             allow_origins=service.settings.allowed_origins,
             allow_methods=("GET", "HEAD"),
-            allow_headers=("Authorization",),
-            expose_headers=(CURSOR_HEADER, GAP_HEADER, "Link", "Retry-After"),
+            allow_headers=("Authorization", "If-Match", "If-None-Match", "If-Range", "Range"),
+            expose_headers=EXPOSED,
         )
     return app
+
+
+def _turns(number: int) -> Middleware:
+    return Middleware(Turns, number, WAIT_S, "the server is busy with other requests")
 
 
 class _Guard:
@@ -86,40 +98,20 @@ class _Guard:
         await answer(scope, receive, send)
 
 
-class _Turns:
-    """So many at one time, from the request to the last byte of the answer; the others wait, but not for long."""
+class _Methods:
+    """Says which methods there are: to who asks, and to who used another."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._turns = asyncio.Semaphore(MAX_ANSWERS)
+    def __init__(self, router: Router) -> None:
+        self.router = router
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            async with asyncio.timeout(SLICE_S):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise Unavailable("the server is busy with other requests") from None
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self._turns.release()
-
-
-class _Sliced(Response):
-    """An answer that is handed over in slices: of a client that does not read it, the server holds no second copy."""
-
-    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        body = memoryview(self.body)
-        end = 0 if scope["method"] == "HEAD" else len(body)
-        try:
-            for start in range(0, end, SLICE_BYTES):
-                part = bytes(body[start : start + SLICE_BYTES])
-                async with asyncio.timeout(SLICE_S):
-                    await send({"type": "http.response.body", "body": part, "more_body": True})
-        except TimeoutError:
-            return  # an answer that is not whole: the server below closes the connection
-        await send({"type": "http.response.body", "body": b""})
+        is_read = scope["type"] != "http" or scope["method"] in ("GET", "HEAD")
+        if is_read or not any(route.matches(scope)[0] is not Match.NONE for route in self.router.routes):
+            await self.router(scope, receive, send)
+        elif scope["method"] == "OPTIONS":
+            await Response(status_code=204, headers={"Allow": ALLOWED})(scope, receive, send)
+        else:
+            raise HTTPException(405, headers={"Allow": ALLOWED})
 
 
 class _Api:
@@ -160,7 +152,12 @@ class _Api:
             raise BadQuery(CloseCode.GAP, f"the cursor cannot be honoured: {begun.reason}")
         if not excerpt.lines and stream.state.status in (StreamStatus.UNREADABLE, StreamStatus.REFUSED):
             raise Unavailable(f"{stream.name}: {stream.state.detail}")
-        return _Sliced(body, headers=_headers(stream, query, excerpt), media_type=kind)
+        return Sliced(body, headers=_headers(stream, query, excerpt), media_type=kind)
+
+    async def raw(self, request: Request) -> Response:
+        """The file's bytes, or a range of them."""
+        refuse_parameters(request.query_params.multi_items())
+        return await download(request, self._service.find_stream(request.path_params["name"]), self._reads)
 
     def _order(self, query: LinesQuery) -> Order:
         """Which lines; who says nothing about where to begin gets the last `limit`."""

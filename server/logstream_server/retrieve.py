@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -72,8 +73,11 @@ class Reads:
         self._answer_s = answer_s
         self._slots: WeakKeyDictionary[Stream, asyncio.Semaphore] = WeakKeyDictionary()
 
-    async def run(self, stream: Stream, call: Callable[[], T]) -> T:
-        """What `call` returns, on a thread. Raises Unavailable when that takes too long, and what `call` raises."""
+    async def run(self, stream: Stream, call: Callable[[], T], unwanted: Callable[[T], None] | None = None) -> T:
+        """What `call` returns, on a thread. Raises Unavailable when that takes too long, and what `call` raises.
+
+        `unwanted` gets what is returned too late, or after the request was given up.
+        """
         _refuse_if_hung(stream)
         slots = self._slots.setdefault(stream, asyncio.Semaphore(READS_PER_STREAM))
         try:
@@ -87,11 +91,25 @@ class Reads:
                         done.exception()
 
                 future.add_done_callback(ended)
-                while not (await asyncio.wait((future,), timeout=LOOK_S))[0]:
-                    _refuse_if_hung(stream)
+                try:
+                    while not (await asyncio.wait((future,), timeout=LOOK_S))[0]:
+                        _refuse_if_hung(stream)
+                except BaseException:
+                    if unwanted is not None:
+                        future.add_done_callback(partial(_hand_over, unwanted))
+                    raise
                 return future.result()
         except TimeoutError:
             raise Unavailable(f"{stream.name}: the file could not be read within {self._answer_s:g} s") from None
+
+    def later(self, stream: Stream, call: Callable[[], object]) -> None:
+        """Call it on a thread, without waiting for it."""
+        self._scheduler.submit(call, stream)
+
+
+def _hand_over(unwanted: Callable[[T], None], done: asyncio.Future[T]) -> None:
+    if not done.cancelled() and done.exception() is None:
+        unwanted(done.result())
 
 
 def _refuse_if_hung(stream: Stream) -> None:

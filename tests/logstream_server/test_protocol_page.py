@@ -16,12 +16,8 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from logstream_server.app import create_app
 from logstream_server.errors import CloseCode
-from logstream_server.forms import NamedPath
 from logstream_server.messages import gap_message
-from logstream_server.service import Service
-from logstream_server.settings import Settings
 
 from .conftest import Serve
 from .process import DEADLINE_S, eventually
@@ -212,28 +208,9 @@ def test_the_examples_are_what_a_server_says(serve: Serve, tmp_path: Path) -> No
     assert {shape(message) for message in told(serve, tmp_path)} == shown
 
 
-def test_the_example_of_a_page_of_lines_is_what_a_server_answers(serve: Serve, tmp_path: Path) -> None:
-    (tmp_path / "a.log").write_text("one\ntwo\nthree\n")
-    server = serve(tmp_path / "a.log")
-    objects = [json.loads(line) for block in blocks("json") for line in block.splitlines()]
-    (page,) = (found for found in objects if "more" in found)
-    answer = server.get("/api/v1/streams/a.log/lines?from=start&limit=2").json
-    assert {**answer, "cursor": page["cursor"]} == page
-    (problem,) = (found for found in objects if found.get("type") == "about:blank")
-    assert server.get("/api/v1/streams/b.log").json == problem
-
-
 # -- the tables -------------------------------------------------------------------------------------------------------
 
 
 def test_every_close_code_of_ours_is_in_the_table() -> None:
     listed = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", PAGE, re.MULTILINE) for code in row.split(", ")}
     assert {code for code in listed if code >= 4000} == {int(code) for code in CloseCode}
-
-
-def test_every_path_of_the_api_is_in_the_table(tmp_path: Path) -> None:
-    settings = Settings(paths=(NamedPath(str(tmp_path / "a.log")),))
-    app = create_app(settings, Service.build(settings))
-    api = next(route for route in app.routes if getattr(route, "path", "") == "/api/v1")
-    paths = {route.path.replace("{name}", "NAME") for route in api.app._app.routes}  # type: ignore[attr-defined]
-    assert paths == set(re.findall(r"^\| `(/streams[^`]*)` \|", PAGE, re.MULTILINE))

@@ -1,0 +1,84 @@
+"""docs/rest.md: its examples are what a server answers, its commands run as they stand there, its paths are all."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from logstream_server.app import create_app
+from logstream_server.forms import NamedPath
+from logstream_server.service import Service
+from logstream_server.settings import Settings
+
+from .conftest import Serve
+from .process import DEADLINE_S, Server
+
+PAGE = (Path(__file__).parents[2] / "docs" / "rest.md").read_text()
+QUICK = ("--poll-interval", "0.02", "--partial-after", "0.1", "--rotate-wait", "0.3")
+ADDRESS = "http://127.0.0.1:8080"
+
+
+def blocks(language: str) -> list[str]:
+    """The page's blocks of code in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def example(field: str, value: Any = ...) -> dict[str, Any]:
+    """The page's JSON object with this field."""
+    objects = [json.loads(line) for block in blocks("json") for line in block.splitlines()]
+    (found,) = (each for each in objects if field in each and value in (..., each[field]))
+    return dict(found)
+
+
+def run_shell(server: Server, folder: Path, word: str) -> str:
+    """Run the page's commands in which `word` stands, against this server; returns what they print."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    (block,) = (each for each in blocks("sh") if word in each)
+    assert ADDRESS in block
+    script = block.replace(ADDRESS + "/", server.url)
+    done = subprocess.run(
+        ["/bin/sh", "-euc", script], cwd=folder, capture_output=True, text=True, check=True, timeout=DEADLINE_S
+    )
+    return done.stdout
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    (tmp_path / "here").mkdir()
+    log = tmp_path / "a.log"
+    log.write_text("one\ntwo\nthree\n")
+    return log
+
+
+def test_the_example_of_a_page_of_lines_is_what_a_server_answers(serve: Serve, log: Path) -> None:
+    server = serve(log)
+    page = example("more")
+    answer = server.get("/api/v1/streams/a.log/lines?from=start&limit=2").json
+    assert {**answer, "cursor": page["cursor"]} == page
+    assert server.get("/api/v1/streams/b.log").json == example("type", "about:blank")
+
+
+def test_the_commands_that_download_do(serve: Serve, log: Path) -> None:
+    """Also in two parts, although the file grows."""
+    log.write_text("".join(f"{number}\n" for number in range(1000)))
+    server, here = serve(*QUICK, log), log.with_name("here")
+    run_shell(server, here, "-OJ")
+    assert (here / "a.log").read_bytes() == log.read_bytes()
+    run_shell(server, here, "If-Range")
+    assert (here / "part").read_bytes() == log.read_bytes()
+
+
+def test_every_path_of_the_api_is_in_the_table(tmp_path: Path) -> None:
+    settings = Settings(paths=(NamedPath(str(tmp_path / "a.log")),))
+    app = create_app(settings, Service.build(settings))
+    api = next(route for route in app.routes if getattr(route, "path", "") == "/api/v1")
+    routes = api.app._app.router.routes  # type: ignore[attr-defined]
+    paths = {route.path.replace("{name}", "NAME") for route in routes}
+    assert paths == set(re.findall(r"^\| `(/[^`]*)` \|", PAGE, re.MULTILINE))
