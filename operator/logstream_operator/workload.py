@@ -167,7 +167,7 @@ def render_environment(resolved: Resolved) -> dict[str, str]:
         "LOGSTREAM_PATHS": "".join(f"{folder}/{file}\n" for file in spec.source.files),
         # What is mounted and not the path below it: a symlink in the path's place would choose its own root.
         "LOGSTREAM_ROOT": mounted + "\n",
-        "LOGSTREAM_HOST": "0.0.0.0",  # noqa: S104 - all addresses of the pod
+        "LOGSTREAM_HOST": "::",  # all addresses of the pod, in clusters of either kind and of both
         "LOGSTREAM_PORT": str(names.HTTP_PORT),
         "LOGSTREAM_METRICS_PORT": str(names.METRICS_PORT),
         "LOGSTREAM_TAIL": str(spec.server.tail_lines),

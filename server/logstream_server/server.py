@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
 import gc
 import logging
 import resource
@@ -25,6 +26,7 @@ from .settings import LogLevel, Settings
 
 log = logging.getLogger(__name__)
 
+ALL_ADDRESSES: Final = "::"
 BACKLOG: Final = 4096
 NOTSENT_BYTES: Final = 256 << 10
 """Bytes that the kernel takes for a client beyond what is on the wire (TCP_NOTSENT_LOWAT): a client that stops reading
@@ -149,31 +151,49 @@ def raise_file_limit() -> int:
 def listen(host: str, port: int, stall_s: float = 0.0) -> socket.socket:
     """A listening socket; its options are inherited by every connection. Raises CannotListen.
 
+    `host`: `::` is all addresses of the machine, of both kinds. A name is taken for its IPv4 address if it has one.
     `stall_s`: after so many seconds in which a peer takes nothing of what waits for it, the kernel ends the connection
     (0: never). The hub does that for its clients; for plain HTTP nobody else would: uvicorn waits for ever.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with contextlib.suppress(OSError, AttributeError):  # not on every system
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_BYTES)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(stall_s * 1000))
-        sock.bind((host, port))
-        sock.listen(BACKLOG)
-    except OSError as error:
-        sock.close()
-        raise CannotListen(host, port, error.strerror or str(error)) from error
+    with contextlib.ExitStack() as failed:
+        try:
+            sock, address = _open_socket(host, port)
+            failed.enter_context(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with contextlib.suppress(OSError, AttributeError):  # not on every system
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_BYTES)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(stall_s * 1000))
+            sock.bind(address)
+            sock.listen(BACKLOG)
+        except OSError as error:
+            raise CannotListen(host, port, error.strerror or str(error)) from error
+        failed.pop_all()
     sock.setblocking(False)
     return sock
 
 
+def _open_socket(host: str, port: int) -> tuple[socket.socket, Any]:
+    """A socket for `host`, and the address to bind it to."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        if host != ALL_ADDRESSES or error.errno != errno.EAFNOSUPPORT:
+            raise
+        return socket.socket(socket.AF_INET, socket.SOCK_STREAM), ("", port)  # IPv4 is all that this machine has
+    if host == ALL_ADDRESSES:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # whatever the machine's default is
+    return sock, address
+
+
 def url_of(sock: socket.socket, path: str) -> str:
-    """Where a person finds what listens on `sock`."""
+    """Where a person finds what listens on `sock`. All addresses include 127.0.0.1, but perhaps not ::1."""
     host, port = sock.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - shown
-    return f"http://{host}:{port}{path}"
+    if host in ("0.0.0.0", ALL_ADDRESSES):  # noqa: S104 - shown
+        host = "127.0.0.1"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}{path}"
 
 
 def make_config(app: Any, settings: Settings) -> uvicorn.Config:

@@ -98,7 +98,9 @@ class Settings:
         "--tail", whole("N", 0, MAX_TAIL_LINES), 10, "how many last lines a client gets that does not say"
     )
 
-    host: str = option("--host", HOST, "127.0.0.1", "address to listen on", section="Listening")
+    host: str = option(
+        "--host", HOST, "127.0.0.1", "address to listen on; :: for all, IPv6 and IPv4", section="Listening"
+    )
     port: int = option("--port", whole("PORT", 0, 65535), 8080, "port to listen on; 0: any that is free")
     metrics_port: int | None = option(
         "--metrics-port", or_off(whole("PORT", 0, 65535)), None, "serve health and metrics there and not on --port"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import http.client
 import signal
 import socket
 import subprocess
@@ -9,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from logstream_server.app import create_app
 from logstream_server.connection import Connection
@@ -130,7 +135,7 @@ def test_standard_output_is_the_address_and_nothing_else(serve: Serve, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("::", "[::1]")]
+    ("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("::", "127.0.0.1")]
 )
 def test_the_address_is_one_to_click_on(host: str, shown: str) -> None:
     try:
@@ -139,6 +144,70 @@ def test_the_address_is_one_to_click_on(host: str, shown: str) -> None:
         pytest.skip(f"this machine has no such address: {error}")
     with sock:
         assert url_of(sock, "/app/") == f"http://{shown}:{sock.getsockname()[1]}/app/"
+
+
+def has_ipv6() -> bool:
+    """Whether this machine's own address of that kind works."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("host", ["::", "[::]"])
+def test_all_addresses_are_those_of_both_kinds_on_both_ports(serve: Serve, tmp_path: Path, host: str) -> None:
+    if not has_ipv6():
+        pytest.skip("this machine has no ::1")
+    (tmp_path / "a.log").write_text("one\n")
+    server = serve("--host", host, "--insecure-open", "--metrics-port", "0", tmp_path / "a.log")
+    assert server.url == f"http://127.0.0.1:{server.port}/"
+    for address in ("127.0.0.1", "::1"):
+        for port, path in ((server.port, "/api/v1/streams"), (server.metrics_port, "/readyz")):
+            connection = http.client.HTTPConnection(address, port, timeout=DEADLINE_S)
+            with contextlib.closing(connection):
+                connection.request("GET", path)
+                assert connection.getresponse().status == 200
+        shown = f"[{address}]" if ":" in address else address
+        with connect(f"ws://{shown}:{server.port}/ws", origin=Origin(f"http://{shown}:{server.port}")) as client:
+            assert client.recv(timeout=DEADLINE_S) == "one"
+
+
+def test_the_address_of_one_kind_is_of_one_kind(serve: Serve, tmp_path: Path) -> None:
+    if not has_ipv6():
+        pytest.skip("this machine has no ::1")
+    server = serve("--host", "::1", tmp_path / "a.log")
+    assert server.url == f"http://[::1]:{server.port}/"
+    assert server.get("/").status == 200
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", server.port))
+
+
+class WithoutIPv6(socket.socket):
+    """Of a machine whose kernel knows only the older kind."""
+
+    def __init__(self, family: int, *arguments: int) -> None:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        super().__init__(family, *arguments)
+
+
+def test_all_addresses_are_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("logstream_server.server.socket.socket", WithoutIPv6)
+    with listen("::", 0) as sock:
+        assert sock.family == socket.AF_INET
+        port = sock.getsockname()[1]
+        assert url_of(sock, "/") == f"http://127.0.0.1:{port}/"
+        socket.create_connection(("127.0.0.1", port)).close()
+    with pytest.raises(CannotListen, match=r"cannot listen on ::1 port 0: Address family not supported"):
+        listen("::1", 0)
+
+
+def test_a_name_is_listened_on_and_one_that_is_none_says_so() -> None:
+    with listen("localhost", 0) as sock:
+        assert sock.getsockname()[0] == "127.0.0.1"
+    with pytest.raises(CannotListen, match=r"cannot listen on no-such-name\.invalid port 0: "):
+        listen("no-such-name.invalid", 0)
 
 
 def test_a_peer_that_takes_nothing_is_ended_by_the_kernel() -> None:
