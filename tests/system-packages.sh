@@ -12,7 +12,9 @@ set -euo pipefail
 declare -A command_of=(
     [bindfs]=bindfs      # a FUSE file system that the tests put under a log file, to hang and kill it
     [fuse3]=fusermount3  # unmounts it
-    [nodejs]=node        # runs the client in JavaScript that docs/protocol.md shows
+    [curl]=curl          # runs the commands that docs/rest.md shows
+    [nginx-light]=nginx  # stands between the server and clients, as an ingress does
+    [nodejs]=node        # runs the clients in JavaScript that docs/protocol.md and docs/rest.md show
 )
 
 install() {

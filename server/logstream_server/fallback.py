@@ -16,14 +16,13 @@ from .connection import Connection, Owner
 from .frames import Opcode, parse_server_frames
 
 
-class AsgiConnection(Connection):
-    """Implements what the hub asks of a Connection on a Starlette WebSocket; `run` is its life."""
+class TaskConnection(Connection):
+    """A Connection that sends by awaiting; `run` is its life. How and to whom is for those who implement it."""
 
-    __slots__ = ("_aborted", "_changed", "_close", "_pending", "_stuck_since", "_websocket")
+    __slots__ = ("_aborted", "_changed", "_close", "_pending", "_stuck_since")
 
-    def __init__(self, owner: Owner, format_name: str, websocket: WebSocket) -> None:
+    def __init__(self, owner: Owner, format_name: str) -> None:
         super().__init__(owner, format_name)
-        self._websocket = websocket
         self._pending: list[bytes] = []
         self._close: tuple[int, str] | None = None
         self._changed = asyncio.Event()
@@ -86,6 +85,43 @@ class AsgiConnection(Connection):
             if not task.cancelled():
                 task.result()  # a defect of ours is the server's to log
 
+    async def _send(self) -> None:
+        try:
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                while self._pending:
+                    await self._send_frames(self._pending.pop(0))
+                    self._stuck_since = self._owner.now
+                if self._close is not None:
+                    await self._send_close(*self._close)
+                    return
+                self.blocked = False
+                self._owner.connection_ready(self)
+        except (WebSocketDisconnect, RuntimeError):
+            return  # the peer has gone in the middle of a send
+
+    async def _receive(self) -> None:
+        """Returns when the peer has gone."""
+        raise NotImplementedError
+
+    async def _send_frames(self, frames: bytes) -> None:
+        """Returns when more may be sent."""
+        raise NotImplementedError
+
+    async def _send_close(self, code: int, reason: str) -> None:
+        raise NotImplementedError
+
+
+class AsgiConnection(TaskConnection):
+    """A Starlette WebSocket."""
+
+    __slots__ = ("_websocket",)
+
+    def __init__(self, owner: Owner, format_name: str, websocket: WebSocket) -> None:
+        super().__init__(owner, format_name)
+        self._websocket = websocket
+
     async def _receive(self) -> None:
         while True:
             message: dict[str, Any] = dict(await self._websocket.receive())
@@ -96,25 +132,12 @@ class AsgiConnection(Connection):
             if self._close is None:
                 self._owner.connection_message(self, opcode, payload)
 
-    async def _send(self) -> None:
-        try:
-            while True:
-                await self._changed.wait()
-                self._changed.clear()
-                while self._pending:
-                    await self._send_frames(self._pending.pop(0))
-                    self._stuck_since = self._owner.now
-                if self._close is not None:
-                    await self._websocket.close(*self._close)
-                    return
-                self.blocked = False
-                self._owner.connection_ready(self)
-        except (WebSocketDisconnect, RuntimeError):
-            return  # the peer has gone in the middle of a send
-
     async def _send_frames(self, frames: bytes) -> None:
         for opcode, payload in parse_server_frames(frames):
             if opcode is Opcode.TEXT:
                 await self._websocket.send_text(payload.decode())
             elif opcode is Opcode.BINARY:
                 await self._websocket.send_bytes(payload)
+
+    async def _send_close(self, code: int, reason: str) -> None:
+        await self._websocket.close(code, reason)

@@ -34,6 +34,7 @@ from .service import Service
 from .stream import Stream, StreamStatus
 from .tally import LAG_BOUNDS_S
 from .view import Format
+from .wire import WIRES
 
 PREFIX: Final = "logstream_"
 
@@ -108,10 +109,10 @@ class ServiceCollector(Collector):
         yield from (lag, mode, total)
 
     def _clients(self) -> Iterator[Metric]:
-        clients = GaugeMetricFamily(PREFIX + "clients", "Connected WebSocket clients.", labels=["format"])
+        clients = GaugeMetricFamily(PREFIX + "clients", "Connected clients.", labels=["format"])
         formats = Counter(str(connection.format) for connection in list(self._service.hub.connections))
-        for format_ in Format:
-            clients.add_metric([format_.value], formats[format_.value])
+        for name in (*(format_.value for format_ in Format), *(wire.name for wire in WIRES)):
+            clients.add_metric([name], formats[name])
         yield clients
 
     def _lagging(self, streams: list[Stream]) -> Iterator[Metric]:

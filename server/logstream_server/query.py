@@ -27,6 +27,7 @@ MAX_LIMIT: Final = 1_000_000
 _REPEATABLE: Final = frozenset({"grep", "exclude"})
 _KNOWN: Final = frozenset({"stream", "tail", "cursor", "from", "grep", "exclude", "format", "lag", "access_token"})
 _LINES_KNOWN: Final = frozenset({"tail", "cursor", "from", "limit", "grep", "exclude", "access_token"})
+_EVENTS_KNOWN: Final = frozenset({"tail", "cursor", "from", "grep", "exclude", "lag", "lastEventId", "access_token"})
 _SUBPROTOCOLS: Final = {JSON_PROTOCOL: Format.JSON, RAW_PROTOCOL: Format.RAW}
 
 
@@ -96,6 +97,18 @@ def parse_lines_query(pairs: Iterable[tuple[str, str]]) -> LinesQuery:
     values = collect(pairs, _LINES_KNOWN)
     limit = values.pop("limit", None)
     return LinesQuery(parse_wish(values), None if limit is None else parse_count("limit", limit[0], MAX_LIMIT))
+
+
+def parse_events_query(pairs: Iterable[tuple[str, str]], last_event_id: str | None) -> Wish:
+    """`pairs`: decoded query parameters of a request for events. `last_event_id`: the header with which a browser comes
+    back to the address that it first asked for, and which therefore counts before what that says. Raises BadQuery."""
+    values = collect(pairs, _EVENTS_KNOWN)
+    in_query = values.pop("lastEventId", [""])[0]
+    cursor = last_event_id or in_query  # without headers of their own, scripts in place of EventSource put it there
+    if cursor:
+        values.pop("from", None)
+        values["cursor"] = [cursor]
+    return parse_wish(values)
 
 
 def refuse_parameters(pairs: Iterable[tuple[str, str]]) -> None:

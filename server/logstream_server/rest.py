@@ -26,12 +26,15 @@ from .download import CURSOR_HEADER, download
 from .errors import BadQuery, CloseCode
 from .excerpt import Excerpt
 from .history import Resumed
+from .live import Live
 from .problems import NEVER_STORED, problem
-from .query import LinesQuery, parse_lines_query, refuse_parameters
+from .query import LinesQuery, parse_events_query, parse_lines_query, refuse_parameters
 from .retrieve import Order, Reads, Unavailable, retrieve
 from .sending import Sliced, Turns
 from .service import Service
 from .stream import Stream, StreamStatus
+from .wire import WIRES
+from .ws import busy_with
 
 DEFAULT_LIMIT: Final = 1000
 """Lines in an answer to who begins at a cursor or at the start and does not say how many."""
@@ -62,6 +65,7 @@ def create_api(service: Service) -> ASGIApp:
         Route("/streams", api.streams),
         Route("/streams/{name}", api.stream),
         Route("/streams/{name}/lines", api.lines, middleware=[_turns(MAX_ANSWERS)]),
+        Route("/streams/{name}/events", api.events),
         Route("/streams/{name}/raw", api.raw, middleware=[_turns(MAX_DOWNLOADS)]),
     ]
     app: ASGIApp = _Guard(_Methods(Router(routes, redirect_slashes=False)), service)
@@ -70,7 +74,7 @@ def create_api(service: Service) -> ASGIApp:
             app,
             allow_origins=service.settings.allowed_origins,
             allow_methods=("GET", "HEAD"),
-            allow_headers=("Authorization", "If-Match", "If-None-Match", "If-Range", "Range"),
+            allow_headers=("Authorization", "If-Match", "If-None-Match", "If-Range", "Last-Event-ID", "Range"),
             expose_headers=EXPOSED,
         )
     return app
@@ -120,6 +124,7 @@ class _Api:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._reads = Reads(service.monitor.scheduler)
+        self._wires = [wire() for wire in WIRES]
 
     async def streams(self, request: Request) -> Response:
         """All streams, in the order of the command line."""
@@ -153,6 +158,21 @@ class _Api:
         if not excerpt.lines and stream.state.status in (StreamStatus.UNREADABLE, StreamStatus.REFUSED):
             raise Unavailable(f"{stream.name}: {stream.state.detail}")
         return Sliced(body, headers=_headers(stream, query, excerpt), media_type=kind)
+
+    async def events(self, request: Request) -> Response:
+        """The last lines, and then each new one."""
+        kind = choose_type(request.headers.get("accept", ""), tuple(wire.media_type for wire in self._wires))
+        wish = parse_events_query(request.query_params.multi_items(), request.headers.get("last-event-id"))
+        stream = self._service.find_stream(request.path_params["name"])
+        if kind is None:
+            return problem(406, f"events come as {' or '.join(wire.media_type for wire in self._wires)}")
+        if stream.state.status is StreamStatus.UNSUPPORTED:
+            raise BadQuery(CloseCode.UNSUPPORTED_FILE, f"{stream.name}: {stream.state.detail}")
+        busy = busy_with(self._service)
+        if busy is not None:
+            status, reason, retry_s = busy
+            return problem(status, reason, {"Retry-After": str(retry_s)})
+        return Live(self._service, next(wire for wire in self._wires if wire.media_type == kind), stream, wish)
 
     async def raw(self, request: Request) -> Response:
         """The file's bytes, or a range of them."""

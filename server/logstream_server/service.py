@@ -74,7 +74,7 @@ class Service:
         monitor = build_monitor(settings)
         hub = Hub(
             monitor,
-            HubOptions(settings.ping_interval_s, settings.ping_timeout_s, settings.max_line_bytes),
+            HubOptions(settings.ping_interval_s, settings.ping_timeout_s, max_line_bytes=settings.max_line_bytes),
         )
         return cls(settings, monitor, hub, read_tokens(settings.token_files))
 

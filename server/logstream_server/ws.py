@@ -41,14 +41,14 @@ async def socket_endpoint(websocket: WebSocket) -> None:
     if refusal is not None:
         await websocket.send_denial_response(refusal)
         return
-    handshake = _Handshake(service)
+    handshake = Handshake(service)
     try:
         await _serve(service, websocket, handshake)
     finally:
         handshake.end()
 
 
-class _Handshake:
+class Handshake:
     """A request on its way: one of those that are being opened, and one client, from the beginning, and only once."""
 
     def __init__(self, service: Service) -> None:
@@ -80,20 +80,25 @@ def _refusal(service: Service, websocket: WebSocket) -> Response | None:
     denied = access.check(service.settings, service.tokens, websocket)
     if denied is not None:
         return denied
-    if service.is_draining:
-        return _busy(503, "the server is shutting down", 1)
-    if len(service.hub.connections) + service.arriving >= service.settings.max_clients:
-        return _busy(503, f"the server has its {service.settings.max_clients} clients", 5)
-    if service.handshakes >= service.settings.max_handshakes:
-        return _busy(429, "too many clients are connecting at once", 1)
-    return None
-
-
-def _busy(status: int, reason: str, retry_s: int) -> Response:
+    busy = busy_with(service)
+    if busy is None:
+        return None
+    status, reason, retry_s = busy
     return PlainTextResponse(reason + "\n", status, {"Retry-After": str(retry_s)})
 
 
-async def _serve(service: Service, websocket: WebSocket, handshake: _Handshake) -> None:
+def busy_with(service: Service) -> tuple[int, str, int] | None:
+    """Why there is no place for one more client: status, reason, and after how many seconds to ask again."""
+    if service.is_draining:
+        return 503, "the server is shutting down", 1
+    if len(service.hub.connections) + service.arriving >= service.settings.max_clients:
+        return 503, f"the server has its {service.settings.max_clients} clients", 5
+    if service.handshakes >= service.settings.max_handshakes:
+        return 429, "too many clients are connecting at once", 1
+    return None
+
+
+async def _serve(service: Service, websocket: WebSocket, handshake: Handshake) -> None:
     try:
         query = _parse_query(websocket.scope["query_string"], tuple(websocket.scope["subprotocols"]))
         stream = _stream(service, query)
@@ -107,12 +112,12 @@ async def _serve(service: Service, websocket: WebSocket, handshake: _Handshake) 
     if take_over is None:
         plain = AsgiConnection(service.hub, query.format, websocket)
         handshake.join(plain)
-        await plain.run(_begin(service, plain, query, stream, handshake))
+        await plain.run(begin(service, plain, query, stream, handshake))
         return
     connection = Connection(service.hub, query.format)
     handshake.join(connection)
     take_over(connection)
-    await _begin(service, connection, query, stream, handshake)
+    await begin(service, connection, query, stream, handshake)
 
 
 @lru_cache(QUERIES_KEPT)
@@ -131,9 +136,10 @@ def _stream(service: Service, query: SocketQuery) -> Stream | None:
     return stream
 
 
-async def _begin(
-    service: Service, connection: Connection, query: SocketQuery, stream: Stream | None, handshake: _Handshake
+async def begin(
+    service: Service, connection: Connection, query: SocketQuery, stream: Stream | None, handshake: Handshake
 ) -> None:
+    """Give a new connection its first lines, and all that follow."""
     try:
         await _open(service, connection, query, stream, handshake)
     except Exception:  # the opening's outermost frame: a client that gets no line must not wait for ever
@@ -144,7 +150,7 @@ async def _begin(
 
 
 async def _open(
-    service: Service, connection: Connection, query: SocketQuery, stream: Stream | None, handshake: _Handshake
+    service: Service, connection: Connection, query: SocketQuery, stream: Stream | None, handshake: Handshake
 ) -> None:
     if stream is None:
         service.greet(connection, None, Resumed(()))

@@ -21,6 +21,7 @@ from logstream_server.query import (
     SocketQuery,
     Wish,
     parse_count,
+    parse_events_query,
     parse_lines_query,
     parse_socket_query,
     refuse_parameters,
@@ -209,3 +210,24 @@ def test_a_subscribe_message_is_refused_alike(message: Subscribe, reason: str) -
     with pytest.raises(BadQuery) as caught:
         wish_of(message)
     assert reason in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("query", "header", "expected"),
+    [
+        ("", None, Wish()),
+        ("from=start", "", Wish(from_start=True)),
+        (f"cursor={TOKEN}", None, Wish(cursor=CURSOR)),
+        (f"lastEventId={TOKEN}&from=start", None, Wish(cursor=CURSOR)),
+        ("lastEventId=&tail=3&lag=skip", None, Wish(tail=3, lag=Lag.SKIP)),
+        ("cursor=x&tail=3", TOKEN, Wish(cursor=CURSOR, tail=3)),
+        ("lastEventId=x", TOKEN, Wish(cursor=CURSOR)),
+    ],
+)
+def test_who_comes_back_goes_on_whatever_the_address_says(query: str, header: str | None, expected: Wish) -> None:
+    assert parse_events_query(pairs(query), header) == expected
+
+
+def test_the_parameters_of_events_are_known_by_name() -> None:
+    with pytest.raises(BadQuery, match="unknown parameter 'stream'; there are cursor, exclude, from, grep, lag"):
+        parse_events_query(pairs("stream=a"), None)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from logstream_server.settings import Settings
 
 from .conftest import Serve
 from .process import DEADLINE_S, Server
+from .test_protocol_page import Running
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rest.md").read_text()
 QUICK = ("--poll-interval", "0.02", "--partial-after", "0.1", "--rotate-wait", "0.3")
@@ -73,6 +77,68 @@ def test_the_commands_that_download_do(serve: Serve, log: Path) -> None:
     assert (here / "a.log").read_bytes() == log.read_bytes()
     run_shell(server, here, "If-Range")
     assert (here / "part").read_bytes() == log.read_bytes()
+
+
+def test_the_command_that_follows_does(serve: Serve, log: Path) -> None:
+    (block,) = (each for each in blocks("sh") if "-sN" in each)
+    server = serve(*QUICK, log)
+    command = [*shlex.split(block.replace(ADDRESS + "/", server.url)), "--max-time", "2"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE_S).stdout
+    assert '"lines":["two","three"]' in shown
+
+
+def python_client(folder: Path) -> list[str]:
+    """The command that runs the page's client; it takes the address as its last word."""
+    (block,) = blocks("python")
+    (folder / "client.py").write_text(block)
+    return [sys.executable, str(folder / "client.py")]
+
+
+def javascript_client(folder: Path) -> list[str]:
+    """The same in JavaScript, with a last line that uses it as a page would."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("Node.js is not installed (package nodejs)")
+    probe = [node, "--experimental-eventsource", "--no-warnings"]
+    if subprocess.run([*probe, "-e", "EventSource"], check=False, capture_output=True).returncode:
+        pytest.skip("this Node.js has no EventSource; 20.18 or 22.3 is needed")
+    (block,) = blocks("javascript")
+    use = "\nwatch(process.argv[2], { tail: 100 }, (text) => process.stdout.write(text), console.error);\n"
+    (folder / "client.js").write_text(block + use)
+    return [*probe, str(folder / "client.js")]
+
+
+@pytest.mark.parametrize("client", [python_client, javascript_client])
+def test_a_client_of_the_page_prints_every_line_once(
+    serve: Serve, log: Path, client: Callable[[Path], list[str]]
+) -> None:
+    """Over a kill, a rotation while nobody looks, and a server that ends in order; also a line in two parts."""
+    here = log.with_name("here")
+    server = serve(*QUICK, log)
+    running = Running(client(here), f"{server.url}api/v1/streams/a.log/events", here)
+    try:
+        running.prints("one\ntwo\nthree\n")
+        with log.open("a") as file:
+            file.write("fo")
+        running.prints("one\ntwo\nthree\nfo")
+        with log.open("a") as file:
+            file.write("ur\n")
+        running.prints("one\ntwo\nthree\nfour\n")
+        server.kill()
+        with log.open("a") as file:
+            file.write("five\n")
+        log.rename(log.with_name("a.log.1"))
+        log.write_text("six\n")
+        server = serve(*QUICK, "--port", str(server.port), log)
+        running.prints("one\ntwo\nthree\nfour\nfive\nsix\n")
+        server.stop()
+        with log.open("a") as file:
+            file.write("seven\n")
+        server = serve(*QUICK, "--port", str(server.port), log)
+        running.prints("one\ntwo\nthree\nfour\nfive\nsix\nseven\n")
+        assert "missing" not in running.err.read_text()
+    finally:
+        running.end()
 
 
 def test_every_path_of_the_api_is_in_the_table(tmp_path: Path) -> None:
