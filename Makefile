@@ -28,7 +28,7 @@ CLUSTER = PYTHONPATH=tests/cluster $(BIN)/python -m testcluster
 # Ready programs first: pytest gives no test half an hour. What the machine lacks is for the tests to skip or fail by.
 e2e: environment  ## run the tests on a Kubernetes cluster: of this machine, or the one of KUBECONFIG
 	@$(CLUSTER) prepare
-	$(BIN)/python -m pytest -p no:randomly --timeout=600 tests/cluster $(ARGS)
+	$(BIN)/python -m pytest -p no:randomly --timeout=900 tests/cluster $(ARGS)
 
 cluster-up: environment  ## start a Kubernetes cluster on this machine (Debian 12, root); builds it the first time
 	@$(CLUSTER) up

@@ -12,18 +12,18 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from logstreams import CHART, RELEASE, SYSTEM, LogStream, chart_values
+from logstreams import RELEASE, SYSTEM, LogStream, install, situation
 from testcluster import cluster as ours
-from testcluster import images, settings
-from testcluster.errors import Unsuitable
+from testcluster import images, processes, settings, use
+from testcluster.commands import say
+from testcluster.errors import ClusterError, Unsuitable
 from testcluster.kubectl import Kubectl
 from testcluster.target import Cluster
-from testcluster.use import Use, using
 
 HERE = Path(__file__).parent
 
@@ -41,22 +41,47 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Waits for other runs here: what a fixture waits counts as the first test's time, which is limited."""
+    # Of this folder: the hook is called for other folders' tests, too.
+    wanted = any(
+        item.path.is_relative_to(HERE) and "cluster" in getattr(item, "fixturenames", ()) for item in session.items
+    )
+    if not wanted or session.config.option.collectonly or _named() or os.geteuid() != 0:
+        return (yield)
+    with use.alone():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed tells what was there, before its namespace goes."""
+    report = yield
+    found: dict[str, Any] = getattr(item, "funcargs", {})
+    if report.when == "call" and report.failed and {"cluster", "namespace"} <= found.keys():
+        report.sections.append(("The cluster", situation(found["cluster"], found["namespace"])))
+    return report
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """The cluster, up; see the module."""
     cache = settings.Cache.from_env()
-    named = os.environ.get("KUBECONFIG")
-    if named and named != str(settings.KUBECONFIG):
+    if named := _named():
         yield _another(cache, Path(named))
         return
     if os.geteuid() != 0:
         pytest.skip("the cluster of this machine needs root; KUBECONFIG may name another one")
-    with using() as use:
-        try:
-            use.up(cache)
-        except Unsuitable as error:
-            pytest.skip(str(error))
-        yield _ours(cache, use)
+    try:
+        use.up(cache)
+    except Unsuitable as error:
+        pytest.skip(str(error))
+    except ClusterError:
+        say(processes.last_words())
+        raise
+    yield _ours(cache)
+    use.end()
 
 
 @pytest.fixture(scope="session")
@@ -84,12 +109,18 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
-def _ours(cache: settings.Cache, use: Use) -> Cluster:
+def _named() -> str:
+    """The kubeconfig of a cluster that is not this machine's own; empty where there is none."""
+    named = os.environ.get("KUBECONFIG", "")
+    return "" if named == str(settings.KUBECONFIG) else named
+
+
+def _ours(cache: settings.Cache) -> Cluster:
     return Cluster(
         kubectl=ours.kubectl(),
         kubeconfig=settings.KUBECONFIG,
         programs=ours.prepare(cache, ours=True),
-        use=use,
+        is_ours=True,
         address="127.0.0.1",
         image=images.BASE,
     )
@@ -103,7 +134,7 @@ def _another(cache: settings.Cache, kubeconfig: Path) -> Cluster:
         kubectl=kubectl,
         kubeconfig=kubeconfig,
         programs=ours.prepare(cache, ours=False),
-        use=None,
+        is_ours=False,
         address=os.environ.get("LOGSTREAM_INGRESS_ADDRESS") or _node_address(kubectl),
         image=os.environ.get("LOGSTREAM_PYTHON_IMAGE", "docker.io/library/python:3.13-slim"),
     )
@@ -120,19 +151,13 @@ def _node_address(kubectl: Kubectl) -> str:
 
 
 @pytest.fixture(scope="module")
-def operator(
-    cluster: Cluster, project_images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Cluster]:
-    """The cluster with the operator, installed by Helm from the chart in this checkout."""
+def operator(cluster: Cluster, project_images: dict[str, str]) -> Iterator[Cluster]:
+    """The cluster with the operator."""
     if not cluster.is_ours:
         pytest.skip("KUBECONFIG names a cluster: these tests write to a folder of its node")
-    values = tmp_path_factory.mktemp("values") / "values.yaml"
-    values.write_text(json.dumps(chart_values(project_images)))
-    where = f"--namespace={SYSTEM}"
-    words = ["--create-namespace", "--wait", "--timeout=2m", f"--values={values}"]
-    cluster.helm("upgrade", "--install", RELEASE, CHART, where, *words)
+    install(cluster, project_images)
     yield cluster
-    cluster.helm("uninstall", RELEASE, where, "--wait")
+    cluster.helm("uninstall", RELEASE, f"--namespace={SYSTEM}", "--wait")
     cluster.kubectl("delete", "crd", "logstreams.logstream.dev", "--ignore-not-found")
     cluster.kubectl("delete", "namespace", SYSTEM)
 

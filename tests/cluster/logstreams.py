@@ -7,7 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import create_connection
@@ -15,15 +15,16 @@ from typing import Any
 
 from testcluster import settings
 from testcluster.commands import wait_for
+from testcluster.errors import CommandFailed
 from testcluster.target import Cluster
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 RELEASE = "logstream-operator"
 SYSTEM = "logstream-system"
 CHART = settings.REPOSITORY / "charts/logstream-operator"
-TAKEN_UP_S = 20.0
-"""NGINX answers 404, then 503, for a second or two after an Ingress or its first server has come."""
+TAKEN_UP_S = 60.0
+"""On an idle machine NGINX answers 404, then 503, for a second or two after an Ingress or its first server has come."""
 OPERATOR = f"deployment/{RELEASE}"
 
 
@@ -44,6 +45,32 @@ def chart_values(images: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def install(cluster: Cluster, images: Mapping[str, str], **change: Any) -> None:
+    """Install the operator with Helm from the chart in this checkout, or change its values, and wait until it runs."""
+    values = json.dumps({**chart_values(images), **change})
+    words = ["--create-namespace", "--wait", "--timeout=4m", "--values=-"]
+    cluster.helm("upgrade", "--install", RELEASE, CHART, f"--namespace={SYSTEM}", *words, stdin=values)
+
+
+def situation(cluster: Cluster, namespace: str) -> str:
+    """What is in a namespace, and what operator and servers said last, for whoever reads why a test failed."""
+    here = f"--namespace={namespace}"
+    said = []
+    for words in (
+        ["get", "pods,deployments,services,ingresses,hpa,pvc", "--output=wide", here],
+        ["get", "events", "--sort-by=.metadata.creationTimestamp", here],
+        ["describe", "logstreams", here],
+        ["describe", "hpa", here],
+        ["logs", "--selector=app.kubernetes.io/managed-by=logstream-operator", "--prefix", "--tail=30", here],
+        ["logs", OPERATOR, "--tail=60", f"--namespace={SYSTEM}"],
+    ):
+        try:
+            said.append(f"$ kubectl {' '.join(words)}\n{cluster.kubectl(*words, timeout_s=30)}")
+        except CommandFailed as error:  # no such kind, or no operator: both are normal
+            said.append(str(error))
+    return "\n".join(said)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """Of an HTTP request."""
@@ -55,7 +82,7 @@ class Answer:
 def fetch(url: str) -> Answer:
     """An answer of any status."""
     try:
-        with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 - http, on the test cluster
+        with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310 - http, on the test cluster
             return Answer(response.status, response.read().decode())
     except urllib.error.HTTPError as error:
         return Answer(error.code, error.read().decode())
@@ -137,7 +164,7 @@ class LogStream:
 
     def wait_rolled_out(self) -> None:
         """Until all servers run the newest spec."""
-        self.kubectl("rollout", "status", f"deployment/{self.name}-logstream", "--timeout=120s")
+        self.kubectl("rollout", "status", f"deployment/{self.name}-logstream", "--timeout=200s")
 
     @contextmanager
     def open(self, query: str = "") -> Iterator[ClientConnection]:
@@ -149,16 +176,17 @@ class LogStream:
         end = time.monotonic() + TAKEN_UP_S
         while True:
             try:
-                return connect(url, sock=create_connection((self.cluster.address, 80), timeout=10), open_timeout=10)
-            except InvalidStatus as error:
-                if error.response.status_code not in (404, 502, 503) or time.monotonic() > end:
+                return connect(url, sock=create_connection((self.cluster.address, 80), timeout=30), open_timeout=30)
+            except (OSError, InvalidHandshake) as error:  # a reload of NGINX may also cut the connection
+                status = error.response.status_code if isinstance(error, InvalidStatus) else 502
+                if status not in (404, 502, 503) or time.monotonic() > end:
                     raise
             time.sleep(0.5)
 
     def first_lines(self, count: int, query: str = "") -> list[str]:
         """What a new client gets first."""
         with self.open(query) as socket:
-            return [str(socket.recv(timeout=10)) for _ in range(count)]
+            return [str(socket.recv(timeout=30)) for _ in range(count)]
 
     def wait_first_lines(self, lines: list[str], query: str = "") -> None:
         """Until a new client gets these: in a rollout, the old servers still answer for a moment."""
@@ -182,10 +210,30 @@ class LogStream:
         return [each["metadata"]["name"] for each in found["items"]]
 
 
-def json_lines(socket: ClientConnection, timeout_s: float = 10) -> list[str]:
+def json_lines(socket: ClientConnection, timeout_s: float = 30) -> list[str]:
     """The lines of the next message that has some."""
     while True:
         message = json.loads(socket.recv(timeout=timeout_s))
         if message["type"] == "lines":
             lines: list[str] = message["lines"]
             return lines
+
+
+def are_all_reached(stream: LogStream) -> bool:
+    """Whether a few connections go to every server."""
+    with ExitStack() as sockets:
+        for _ in range(12):
+            sockets.enter_context(stream.open())
+        return min(clients_by_pod(stream).values()) > 0
+
+
+def clients_by_pod(stream: LogStream) -> dict[str, int]:
+    """From each server's own metrics, inside its pod."""
+    code = (
+        "import urllib.request as r;"
+        "t = r.urlopen('http://127.0.0.1:9090/metrics').read().decode().splitlines();"
+        "print(sum(int(float(l.split()[-1])) for l in t if l.startswith('logstream_clients{')))"
+    )
+    pods = [pod["metadata"] for pod in stream.find("pods")]
+    names = [pod["name"] for pod in pods if "deletionTimestamp" not in pod]
+    return {name: int(stream.kubectl("exec", name, "--", "python3", "-c", code)) for name in names}

@@ -60,6 +60,8 @@ class Reader:
     """Where the ingress is, whatever host name the URL has."""
     stream: str
     progress: Progress
+    query: str = ""
+    """More of it, such as `&exclude=x`."""
     connections: int = 0
     live: bool = False
     cursor: str = ""
@@ -75,7 +77,7 @@ class Reader:
 
     async def _read(self) -> None:
         begin = f"cursor={self.cursor}" if self.cursor else "from=start"
-        url = f"{self.url}?format=json&stream={self.stream}&{begin}"
+        url = f"{self.url}?format=json&stream={self.stream}&{begin}{self.query}"
         async with connect(
             url, host=self.address, port=80, compression=None, open_timeout=20, max_size=None, max_queue=64
         ) as socket:

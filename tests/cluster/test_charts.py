@@ -32,7 +32,7 @@ def defined(cluster: Cluster) -> None:
     """The definition is there, for resources of its kind."""
     text = render(cluster, CHART, "--show-only=templates/crd.yaml")
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", stdin=text)
-    cluster.kubectl("wait", "--for=condition=Established", "crd/logstreams.logstream.dev", "--timeout=30s")
+    cluster.kubectl("wait", "--for=condition=Established", "crd/logstreams.logstream.dev", "--timeout=200s")
 
 
 @VERSIONS
@@ -114,7 +114,7 @@ def test_the_definition_outlives_the_release_and_another_release_goes_on_with_it
     }
     try:
         cluster.helm("install", "first", str(CHART), where, version=version)
-        cluster.kubectl("wait", "--for=condition=Established", "crd/logstreams.logstream.dev", "--timeout=30s")
+        cluster.kubectl("wait", "--for=condition=Established", "crd/logstreams.logstream.dev", "--timeout=200s")
         cluster.kubectl.apply(stream, namespace=namespace)
         cluster.helm("uninstall", "first", where, version=version)
         shown = cluster.helm("install", "second", str(CHART), where, version=version)

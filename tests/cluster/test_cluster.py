@@ -65,7 +65,7 @@ def fetch(address: str, host: str, path: str = "/") -> str:
     """What the ingress answers for a host."""
     request = urllib.request.Request(f"http://{address}{path}", headers={"Host": host})
     response: HTTPResponse
-    with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310 - http, as the line above says
+    with urllib.request.urlopen(request, timeout=15) as response:  # noqa: S310 - http, as the line above says
         return response.read().decode()
 
 
@@ -117,7 +117,7 @@ def test_a_pod_reaches_the_api_server_by_its_service(cluster: Cluster, namespace
     manifest["spec"]["restartPolicy"] = "Never"
     cluster.kubectl.apply(manifest, namespace=namespace)
     here = f"--namespace={namespace}"
-    cluster.kubectl("wait", "pod/client", here, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s")
+    cluster.kubectl("wait", "pod/client", here, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=200s")
     assert "gitVersion" in cluster.kubectl("logs", "client", here)
 
 

@@ -80,7 +80,7 @@ def test_what_the_operator_imports_is_in_its_image(cluster: Cluster, namespace: 
     manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "import"}, "spec": spec}
     cluster.kubectl.apply(manifest, namespace=namespace)
     done = "--for=jsonpath={.status.phase}=Succeeded"
-    cluster.kubectl("wait", "pod/import", f"--namespace={namespace}", done, "--timeout=60s")
+    cluster.kubectl("wait", "pod/import", f"--namespace={namespace}", done, "--timeout=200s")
 
 
 def test_the_server_of_the_image_runs_in_a_pod(cluster: Cluster, namespace: str, built: dict[str, str]) -> None:

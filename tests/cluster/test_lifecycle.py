@@ -5,30 +5,26 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from testcluster import cluster as ours
-from testcluster import leftovers, processes, settings
+from testcluster import leftovers, processes, settings, use
 from testcluster.commands import environment, wait_for
 from testcluster.kubectl import is_ready
 from testcluster.target import Cluster
-from testcluster.use import FOR_TESTS, Use
 
 pytestmark = pytest.mark.last
 
 
 @pytest.fixture
-def use(cluster: Cluster) -> Iterator[Use]:
-    """Nobody's cluster is ended for a test, nor under other tests."""
-    if not cluster.use:
+def _may_end(cluster: Cluster) -> None:
+    """Nobody's cluster is ended for a test."""
+    if not cluster.is_ours:
         pytest.skip("KUBECONFIG names a cluster, which is not ours to end")
-    if not FOR_TESTS.exists():
+    if not use.FOR_TESTS.exists():
         pytest.skip("the cluster was there before the tests, which therefore do not end it: make cluster-down first")
-    with cluster.use.alone():
-        yield cluster.use
 
 
 def shown(*command: str) -> str:
@@ -66,7 +62,8 @@ def state_of_the_machine() -> dict[str, Any]:
     }
 
 
-def test_up_works_after_everything_was_killed_and_down_leaves_nothing(cluster: Cluster, use: Use) -> None:
+@pytest.mark.usefixtures("_may_end")
+def test_up_works_after_everything_was_killed_and_down_leaves_nothing(cluster: Cluster) -> None:
     """One test for all of it, as each start takes most of a minute."""
     ours.down()
     clean = state_of_the_machine()

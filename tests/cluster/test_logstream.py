@@ -32,10 +32,10 @@ def test_the_minikube_sample_gives_lines_through_nginx(operator: Cluster, namesp
         assert url.startswith("ws://")
         assert url.endswith("/ws")
         with stream.open("?stream=sample.log&tail=3") as socket:
-            assert [socket.recv(timeout=10) for _ in range(3)] == ["line 97", "line 98", "line 99"]
+            assert [socket.recv(timeout=30) for _ in range(3)] == ["line 97", "line 98", "line 99"]
             with log.open("a") as file:
                 file.write("now\n")
-            assert socket.recv(timeout=10) == "now"
+            assert socket.recv(timeout=30) == "now"
         http = url.replace("ws://", "http://").removesuffix("/ws")
         assert "<html" in fetch(f"{http}/").body
         lines = json.loads(fetch(f"{http}/api/v1/streams/sample.log/lines?limit=1").body)["lines"]
@@ -103,6 +103,49 @@ def test_a_file_that_comes_later_is_waited_for(stream: LogStream) -> None:
     stream.wait("Ready", "True", "Serving")
 
 
+def test_files_of_a_claim_are_served(stream: LogStream) -> None:
+    """The claim is the author's own: it is mounted, and neither made nor deleted."""
+    stream.write("one")
+    name = stream.namespace
+    volume = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name},
+        "spec": {
+            "capacity": {"storage": "1Mi"},
+            "accessModes": ["ReadOnlyMany"],
+            "storageClassName": "",
+            "claimRef": {"namespace": name, "name": "logs"},
+            "hostPath": {"path": str(stream.folder), "type": "Directory"},
+        },
+    }
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "logs"},
+        "spec": {
+            "accessModes": ["ReadOnlyMany"],
+            "storageClassName": "",
+            "volumeName": name,
+            "resources": {"requests": {"storage": "1Mi"}},
+        },
+    }
+    source = {"hostPath": None, "persistentVolumeClaim": {"claimName": "logs"}}
+    try:
+        stream.apply(source=source)
+        stream.wait("Accepted", "True")
+        stream.cluster.kubectl.apply(volume, claim, namespace=name)
+        stream.wait("Ready", "True", "Serving")
+        assert stream.condition("VolumeReady")["reason"] == "OwnClaim"
+        stream.wait_first_lines(["one"])
+        assert stream.volumes() == []
+        stream.kubectl("delete", "logstream", "app")
+        wait_for("the servers to go", lambda: not stream.find("deployments,pods"), timeout_s=90, every_s=1)
+        assert [each["status"]["phase"] for each in stream.find("pvc")] == ["Bound"]
+    finally:
+        stream.cluster.kubectl("delete", "persistentvolume", name, "--ignore-not-found", "--wait=false")
+
+
 # -- repair ------------------------------------------------------------------------------------------------------------
 
 
@@ -135,7 +178,7 @@ def test_an_idle_operator_writes_nothing(stream: LogStream) -> None:
     stream.write("one")
     stream.apply(autoscaling={})
     stream.wait("IngressReady", "True", "AddressKnown")
-    stream.wait("AutoscalingActive", "True", timeout_s=150)
+    stream.wait("AutoscalingActive", "True", timeout_s=120)
     stream.wait("Ready", "True", "Serving")
 
     def versions() -> dict[str, str]:
@@ -147,10 +190,13 @@ def test_an_idle_operator_writes_nothing(stream: LogStream) -> None:
             if item["kind"] != "Event" or item["involvedObject"]["kind"] == "LogStream"
         }
 
-    time.sleep(5)  # what is on its way arrives
-    before = versions()
-    time.sleep(35)  # three resyncs of this installation
-    assert versions() == before
+    def is_quiet() -> bool:
+        before = versions()
+        time.sleep(25)  # two resyncs of this installation
+        return versions() == before
+
+    # More than once: figures for the autoscaler that come late on a busy machine are news.
+    wait_for("a time without a write", is_quiet, timeout_s=40)
 
 
 def test_an_object_of_somebody_else_is_left_alone(stream: LogStream) -> None:
@@ -160,33 +206,6 @@ def test_an_object_of_somebody_else_is_left_alone(stream: LogStream) -> None:
     stream.apply()
     wait_for("the refusal", lambda: "does not belong" in stream.condition("Available").get("message", ""), timeout_s=60)
     assert stream.get("service", "app-logstream")["spec"]["ports"][0]["port"] == 1
-
-
-# -- how many ----------------------------------------------------------------------------------------------------------
-
-
-def test_scale_and_autoscaler_hand_over_without_a_drop(stream: LogStream) -> None:
-    stream.apply(replicas=1)
-    stream.wait("Available", "True")
-    stream.kubectl("scale", "logstream", "app", "--replicas=3")
-    stream.wait("Available", "True")
-    stream.wait_rolled_out()
-    seen: set[int] = set()
-
-    def watch(seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            seen.add(stream.get("deployment", "app-logstream")["spec"]["replicas"])
-
-    scaling = {"minReplicas": 3, "maxReplicas": 4}
-    stream.kubectl(
-        "patch", "logstream", "app", "--type=merge", "--patch", json.dumps({"spec": {"autoscaling": scaling}})
-    )
-    watch(12)
-    stream.kubectl("patch", "logstream", "app", "--type=merge", "--patch", '{"spec": {"autoscaling": null}}')
-    watch(8)
-    assert min(seen) == 3, "never fewer than before"
-    assert stream.find("hpa") == []
 
 
 # -- what cannot be ----------------------------------------------------------------------------------------------------
@@ -239,6 +258,10 @@ def test_two_nodes_are_one_too_many(stream: LogStream) -> None:
         message = stream.wait("Accepted", "False", "AmbiguousNode")
         assert "node1, node2" in message
         assert stream.first_lines(1) == ["one"], "what runs goes on"
+        stream.patch(source={"sharedAcrossNodes": True})
+        stream.wait("Accepted", "True")
+        stream.wait("Ready", "True")
+        stream.wait_first_lines(["one"])
     finally:
         stream.cluster.kubectl("delete", "node", "node2")
     stream.wait("Ready", "True")
@@ -291,7 +314,7 @@ def test_deleting_it_leaves_nothing(stream: LogStream) -> None:
 def test_deleting_the_namespace_leaves_nothing(operator: Cluster, stream: LogStream) -> None:
     stream.apply()
     stream.wait("Available", "True")
-    operator.kubectl("delete", "namespace", stream.namespace, "--timeout=120s", timeout_s=150)
+    operator.kubectl("delete", "namespace", stream.namespace, "--timeout=200s")
     wait_for("the volume to go", lambda: not stream.volumes(), timeout_s=30, every_s=1)
     operator.kubectl("create", "namespace", stream.namespace)  # the fixture removes it
 

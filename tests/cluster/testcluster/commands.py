@@ -8,10 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from testcluster.errors import CommandFailed, NotReady
 
 Argument = str | Path
+
+PATIENCE: Final = 3
+"""What is waited for gets so many times as long as an idle machine needs: a test must not fail for a busy one."""
 
 
 def say(message: str) -> None:
@@ -62,7 +66,12 @@ def run(
 
 
 def wait_for(what: str, true: Callable[[], bool], *, timeout_s: float, hint: str = "", every_s: float = 0.2) -> None:
-    """Looks until `true()` is; a CommandFailed counts as not yet, and is told if it never becomes true."""
+    """Looks until `true()` is; an error of a command or a connection is not yet, and is told if it never becomes true.
+
+    Raises:
+        NotReady: not within `timeout_s`, which is meant for an idle machine: PATIENCE times as long.
+    """
+    timeout_s *= PATIENCE
     end = time.monotonic() + timeout_s
     seen = ""
     while True:
@@ -70,8 +79,8 @@ def wait_for(what: str, true: Callable[[], bool], *, timeout_s: float, hint: str
             if true():
                 return
             seen = ""
-        except CommandFailed as error:
-            seen = error.output.strip()[-500:]
+        except (CommandFailed, OSError) as error:
+            seen = str(error)[-500:]
         if time.monotonic() > end:
             raise NotReady(what, timeout_s, "; ".join(part for part in (seen, hint) if part))
         time.sleep(every_s)

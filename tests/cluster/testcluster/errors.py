@@ -32,7 +32,8 @@ class CommandFailed(ClusterError):
     def __str__(self) -> str:
         """The command, its status, and the end of what it said, where the reason usually is."""
         said = self.output.strip()[-4000:] or "(it said nothing)"
-        return f"{' '.join(self.command)} ended with status {self.status}:\n{said}"
+        how = f"was ended by signal {-self.status}" if self.status < 0 else f"ended with status {self.status}"
+        return f"{' '.join(self.command)} {how}:\n{said}"
 
 
 class NotReady(ClusterError):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from testcluster.commands import run, wait_for
+from testcluster.commands import environment, run, wait_for
+from testcluster.errors import CommandFailed
 
 Manifest = Mapping[str, Any]
 """A Kubernetes object as kubectl reads it from JSON."""
@@ -21,7 +25,7 @@ class Kubectl:
     program: Path | str
     kubeconfig: Path
 
-    def __call__(self, *words: str | Path, stdin: str | None = None, timeout_s: float = 120) -> str:
+    def __call__(self, *words: str | Path, stdin: str | None = None, timeout_s: float = 240) -> str:
         """Runs `kubectl WORDS` and returns what it printed.
 
         Raises:
@@ -38,6 +42,36 @@ class Kubectl:
     def get(self, *words: str) -> Any:
         """`kubectl get WORDS`, read."""
         return json.loads(self("get", *words, "--output=json"))
+
+    @contextmanager
+    def watch(self, *words: str, field: str) -> Iterator[Callable[[], list[str]]]:
+        """Every value that a field of an object has meanwhile: the API server tells of each, no look comes too late.
+
+        Args:
+            words: as for `get`.
+            field: as for `--output=jsonpath`.
+
+        Yields:
+            What returns the values so far. It raises CommandFailed where kubectl has ended before its time.
+        """
+        output = f'--output=jsonpath={field}{{"\\n"}}'
+        command = [str(self.program), f"--kubeconfig={self.kubeconfig}", "get", *words, "--watch", output]
+        with tempfile.NamedTemporaryFile() as out:
+            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment())
+            ended = False
+
+            def values() -> list[str]:
+                said = Path(out.name).read_text()
+                if not ended and process.poll() is not None:
+                    raise CommandFailed(command, process.returncode, said)
+                return said.splitlines()
+
+            try:
+                yield values
+            finally:
+                ended = True
+                process.kill()
+                process.wait()
 
     def read(self, file: Path) -> list[dict[str, Any]]:
         """The objects of a YAML file."""

@@ -75,6 +75,14 @@ def recorded() -> dict[str, int]:
     return {name: pid for name in names if (pid := _pid(name)) is not None}
 
 
+def last_words(lines: int = 20) -> str:
+    """The end of every program's log."""
+    logs = sorted(settings.LOGS.glob("*.log"))
+    return "\n".join(
+        "\n".join([f"== {log.name}", *log.read_text(errors="replace").splitlines()[-lines:]]) for log in logs
+    )
+
+
 def kill(pids: Iterable[int], *, timeout_s: float = 10) -> None:
     """Kills processes and waits until they have gone, or until it gives up on one that the kernel holds."""
     left = list(pids)

@@ -8,7 +8,6 @@ from pathlib import Path
 from testcluster.binaries import Binaries
 from testcluster.commands import run
 from testcluster.kubectl import Kubectl
-from testcluster.use import Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +18,7 @@ class Cluster:
         kubectl: speaks to it as its administrator.
         kubeconfig: how others may.
         programs: helm3, helm4 and kubeconform by name.
-        use: for this machine's own, our share in it; None where KUBECONFIG names another.
+        is_ours: whether it is this machine's own, so that its processes and its node's files are at hand.
         address: where the ingress controller answers, on ports 80 and 443.
         image: a plain image with a Python 3 that the node has.
     """
@@ -27,16 +26,11 @@ class Cluster:
     kubectl: Kubectl
     kubeconfig: Path
     programs: Binaries
-    use: Use | None
+    is_ours: bool
     address: str
     image: str
 
-    @property
-    def is_ours(self) -> bool:
-        """Whether it is this machine's own, so that its processes and its node's files are at hand."""
-        return self.use is not None
-
-    def helm(self, *words: str | Path, version: int = 3) -> str:
+    def helm(self, *words: str | Path, version: int = 3, stdin: str | None = None) -> str:
         """Runs helm, version 3 or 4, and returns what it printed."""
         env = {"KUBECONFIG": str(self.kubeconfig)}
-        return run([self.programs[f"helm{version}"], *words], env=env, timeout_s=300)
+        return run([self.programs[f"helm{version}"], *words], env=env, stdin=stdin, timeout_s=400)
