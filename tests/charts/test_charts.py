@@ -108,6 +108,25 @@ def test_the_operator_has_the_rights_that_it_uses() -> None:
     assert "*" not in {verb for verbs in granted.values() for verb in verbs}
 
 
+# -- monitoring --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", ["alerts.yaml", "dashboard.json"])
+def test_monitoring_asks_for_metrics_that_there_are(file: str) -> None:
+    sources = [ROOT / f"{part}/logstream_{part}/metrics.py" for part in ("server", "operator")]
+    known = {name for source in sources for name in re.findall(r'"([a-z_]+)"', source.read_text())}
+    asked = re.findall(r"\blogstream_(?:operator_)?([a-z_]+)", (OPERATOR / "files" / file).read_text())
+    asked = [re.sub("_(total|sum|count)$", "", name) for name in asked]
+    assert asked
+    assert set(asked) - known == set()
+
+
+def test_alerts_say_what_and_where() -> None:
+    for alert in load(OPERATOR / "files/alerts.yaml"):
+        assert {"summary", "description"} == set(alert["annotations"]), alert
+        assert alert["labels"]["severity"] in {"warning", "critical"}
+
+
 # -- samples and skaffold ----------------------------------------------------------------------------------------------
 
 
