@@ -74,6 +74,7 @@ def test_the_chart_passes_helms_own_look(cluster: Cluster, chart: Path, version:
             id="a folder for a namespace that is not watched",
         ),
         pytest.param("metrics.podMonitor=true", "does not know PodMonitor", id="monitoring that is not installed"),
+        pytest.param("metrics.prometheusRule=true", "does not know PrometheusRule", id="alerts for nobody"),
     ],
 )
 def test_values_that_cannot_be_are_refused(cluster: Cluster, values: str, words: str) -> None:
