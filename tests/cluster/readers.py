@@ -10,7 +10,7 @@ import contextlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, overload
 
 import msgspec
 from websockets.asyncio.client import connect
@@ -23,6 +23,24 @@ PREFIX: Final = "line "
 def numbered(first: int, count: int) -> list[str]:
     """Lines that tell their place; long enough to be a log's."""
     return [f"{PREFIX}{n:08d} the quick brown fox jumps over the lazy dog" for n in range(first, first + count)]
+
+
+class Numbered(Sequence[str]):
+    """As many numbered lines as anybody may want, made when they are asked for."""
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        """One line, or the lines from a number to another."""
+        if isinstance(index, int):
+            return numbered(index, 1)[0]
+        return numbered(index.start, index.stop - index.start)
+
+    def __len__(self) -> int:
+        """More than a test writes."""
+        return 10**8
 
 
 class Wrong(AssertionError):
