@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from . import __version__
+from .benchoptions import BenchOptions
 from .errors import LogstreamError, SettingsError
 from .options import did_you_mean, misspelt_variables, render_options, wants_help
 from .settings import Settings, TailOptions
@@ -99,6 +100,14 @@ def tail(_environ: Mapping[str, str], argv: Sequence[str]) -> int:
     return run_tail(options)
 
 
+def bench(_environ: Mapping[str, str], argv: Sequence[str]) -> int:
+    """`logstream bench`: until the time is over."""
+    options = BenchOptions.from_argv(argv)
+    from .bench import run_bench  # noqa: PLC0415 - reason in the module's docstring
+
+    return run_bench(options)
+
+
 COMMANDS: Final = {
     "serve": Command(
         summary="follow files and send each new line to everyone who connects",
@@ -129,6 +138,21 @@ examples:
         options=TailOptions,
         reads_variables=False,
         run=tail,
+    ),
+    "bench": Command(
+        summary="put many clients at a server, and check every line that each of them gets",
+        usage="[OPTION]... URL",
+        text="""\
+Connects many clients, has lines written to the log (or listens to what comes), and says what was lost, repeated, out of
+order or damaged, and how long lines took. Exit status 1 when anything was wrong, or not all clients were connected.
+
+examples:
+  logstream bench http://127.0.0.1:8080 --clients 1000 --write /var/log/app.log --rate 1000
+  logstream bench http://127.0.0.1:8080 -c 200 -d 1m --reconnect 5s --write app.log
+  logstream bench https://logs.example.com --token-file token --json > result.json""",
+        options=BenchOptions,
+        reads_variables=False,
+        run=bench,
     ),
 }
 

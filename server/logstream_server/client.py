@@ -43,6 +43,7 @@ from .events import (
     Reconnected,
     Subscribed,
     parse_server_message,
+    reason_in,
 )
 from .messages import JSON_PROTOCOL
 
@@ -114,6 +115,7 @@ class LogStreamClient:
         lag: str | None = None,
         headers: Mapping[str, str] | None = None,
         patience: Patience = Patience(),
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.url = display_url(url)
         """The address for people to read: no query and no password, since those may hold a token."""
@@ -122,6 +124,7 @@ class LogStreamClient:
         self._socket_url = socket_url(url)
         self._headers = dict(headers or {})
         self._patience = patience
+        self._tls = tls
         first = Subscription(stream, tail, cursor, from_start, grep, exclude, lag)
         self._subscriptions: dict[str | None, Subscription] = {stream: first}
         self._pending: deque[ClientEvent] = deque()
@@ -214,6 +217,7 @@ class LogStreamClient:
                 subprotocols=[Subprotocol(JSON_PROTOCOL)],
                 compression=None,
                 additional_headers=self._headers,
+                ssl=self._tls or (True if self._socket_url.startswith("wss:") else None),
                 max_size=MAX_MESSAGE_BYTES,
                 ping_interval=self._patience.ping_s,
                 ping_timeout=self._patience.ping_s,
@@ -287,7 +291,7 @@ class LogStreamClient:
     def _refused(self, refusal: InvalidStatus) -> None:
         """The server answered with an HTTP status in place of a socket."""
         response = refusal.response
-        reason = _problem_of(bytes(response.body or b"")) or response.reason_phrase or "refused"
+        reason = reason_in(bytes(response.body or b"")) or response.reason_phrase or "refused"
         if response.status_code not in _TRY_LATER:
             raise CannotFollow(self.url, response.status_code, reason) from refusal
         after = response.headers.get("Retry-After", "")
@@ -307,15 +311,6 @@ class LogStreamClient:
         if self._lost_at is None:
             self._lost_at = now
         self._pending.append(Disconnected(reason, code, delay_s))
-
-
-def _problem_of(body: bytes) -> str:
-    """The sentence in an RFC 9457 answer, or the first line of a short text, or nothing."""
-    with suppress(ValueError, AttributeError):
-        problem = msgspec.json.decode(body)
-        return str(problem.get("detail") or problem.get("title") or "")
-    text = body.decode("utf-8", "replace").strip()
-    return text.splitlines()[0] if text and len(text) < 200 and not text.startswith("<") else ""
 
 
 def _sentence(error: Exception) -> str:

@@ -6,6 +6,7 @@ gives these events for a server, `localfile` the same ones for a local file, `pr
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final, get_args
 
 import msgspec
@@ -134,6 +135,15 @@ def parse_server_message(data: str | bytes) -> ServerMessage | None:
             return None
         raise
     return message
+
+
+def reason_in(body: bytes) -> str:
+    """Why a server refused: the sentence in an RFC 9457 answer, or the first line of a short text, or nothing."""
+    with suppress(ValueError, AttributeError):
+        problem = msgspec.json.decode(body)
+        return str(problem.get("detail") or problem.get("title") or "")
+    text = body.decode("utf-8", "replace").strip()
+    return text.splitlines()[0] if text and len(text) < 200 and not text.startswith("<") else ""
 
 
 def encode_event(event: ServerMessage) -> bytes:

@@ -56,6 +56,7 @@ _SIZE: Final = re.compile(r"([0-9]{1,18})(B|[KMG]iB?)?")
 _BYTES_PER: Final = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
 _STREAM_NAME: Final = re.compile(r"[\w.~-]{1,200}")
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}")
+_HEADER: Final = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([\x20-\x7e\x80-\xff]*?)[ \t]*")
 _BASE_PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _YES: Final = frozenset({"yes", "true", "on", "1"})
@@ -164,6 +165,12 @@ def read_origin(given: str) -> str:
     shown = f"[{host}]" if ":" in host else host
     port = "" if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
     return f"{parts.scheme}://{shown}{port}"
+
+
+def read_header(given: str) -> tuple[str, str]:
+    """`NAME: VALUE`, as a request carries it."""
+    name, value = _match(_HEADER, given).groups()
+    return str(name), str(value)
 
 
 def read_named_path(given: str) -> NamedPath:

@@ -157,7 +157,7 @@ def parse_server_frames(data: bytes) -> list[Message]:
     messages: list[Message] = []
     position = 0
     while position < len(data):
-        header = _Header.parse(data, position)
+        header = Header.parse(data, position)
         if header is None or not header.fin or header.mask or header.end > len(data):
             raise ProtocolError(1002, f"no whole server frame at byte {position}")
         messages.append(Message(header.opcode, bytes(data[header.start : header.end])))
@@ -165,7 +165,7 @@ def parse_server_frames(data: bytes) -> list[Message]:
     return messages
 
 
-class _Header(NamedTuple):
+class Header(NamedTuple):
     """A frame's header (5.2), with the place of its payload: `start` and `end` index the bytes it was read from."""
 
     fin: bool
@@ -175,7 +175,7 @@ class _Header(NamedTuple):
     end: int
 
     @classmethod
-    def parse(cls, data: bytes | bytearray, position: int) -> _Header | None:
+    def parse(cls, data: bytes | bytearray, position: int) -> Header | None:
         """The header at `position`, or None while its bytes are not all there. `mask` is empty when absent."""
         available = len(data) - position
         if available < 2:
@@ -242,7 +242,7 @@ class FrameParser:
             source = self._buffer
         messages: list[Message] = []
         position = 0
-        while (header := _Header.parse(source, position)) is not None:
+        while (header := Header.parse(source, position)) is not None:
             self._check(header)
             if header.end > len(source):
                 break
@@ -267,7 +267,7 @@ class FrameParser:
         elif position:
             del self._buffer[:position]
 
-    def _check(self, header: _Header) -> None:
+    def _check(self, header: Header) -> None:
         """The rules that a header shows by itself: 5.1 (mask), 5.4 (fragments), 5.5 (control frames), our limit."""
         opcode, length = header.opcode, header.end - header.start
         if not header.mask:
@@ -288,7 +288,7 @@ class FrameParser:
         if begun + length > self._max_message_bytes:
             raise ProtocolError(1009, f"message of {begun + length} bytes or more, over {self._max_message_bytes}")
 
-    def _complete(self, header: _Header, payload: bytes) -> Message | None:
+    def _complete(self, header: Header, payload: bytes) -> Message | None:
         """The message that a whole frame ends, checked; None for a fragment that is not the last."""
         opcode = header.opcode
         if opcode >= Opcode.CLOSE:

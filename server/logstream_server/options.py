@@ -86,9 +86,10 @@ def repeatable(flag: str, form: Form[T], purpose: str, section: str = "") -> tup
     return field(default=(), metadata={_SPEC: spec})
 
 
-def switch(flag: str, purpose: str) -> bool:
+def switch(flag: str, purpose: str, section: str = "") -> bool:
     """Declare a field that is false until `flag` is given; `flag=no` takes a variable's yes back."""
-    spec = Spec(BOOLEAN, purpose, flag, variable=variable_of(flag), is_switch=True)
+    short, _, long = flag.rpartition(", ")
+    spec = Spec(BOOLEAN, purpose, long, short=short, variable=variable_of(long), is_switch=True, section=section)
     return field(default=False, metadata={_SPEC: spec})
 
 
