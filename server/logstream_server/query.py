@@ -24,10 +24,13 @@ MAX_TAIL: Final = 1_000_000
 """The most lines that `tail` may ask for; for more there is `from=start`."""
 MAX_LIMIT: Final = 1_000_000
 """The most lines that `limit` may ask for; an answer is bounded in bytes as well."""
+SEARCH_LIMIT: Final = 100
+"""Lines that a search finds for who does not say how many: a screen or two."""
 _REPEATABLE: Final = frozenset({"grep", "exclude"})
 _KNOWN: Final = frozenset({"stream", "tail", "cursor", "from", "grep", "exclude", "format", "lag", "access_token"})
 _LINES_KNOWN: Final = frozenset({"tail", "cursor", "from", "limit", "grep", "exclude", "access_token"})
 _EVENTS_KNOWN: Final = frozenset({"tail", "cursor", "from", "grep", "exclude", "lag", "lastEventId", "access_token"})
+_SEARCH_KNOWN: Final = frozenset({"grep", "exclude", "limit", "before", "access_token"})
 _SUBPROTOCOLS: Final = {JSON_PROTOCOL: Format.JSON, RAW_PROTOCOL: Format.RAW}
 
 
@@ -59,6 +62,15 @@ class LinesQuery:
 
     wish: Wish
     limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
+    """A search: `before` is the place of a line, before which it begins, None for the end of the file."""
+
+    filter: LineFilter
+    limit: int
+    before: Cursor | None
 
 
 def collect(pairs: Iterable[tuple[str, str]], known: frozenset[str] = _KNOWN) -> dict[str, list[str]]:
@@ -111,6 +123,14 @@ def parse_events_query(pairs: Iterable[tuple[str, str]], last_event_id: str | No
     return parse_wish(values)
 
 
+def parse_search_query(pairs: Iterable[tuple[str, str]]) -> SearchQuery:
+    """`pairs`: decoded query parameters of a search. Raises BadQuery."""
+    values = collect(pairs, _SEARCH_KNOWN)
+    limit = parse_count("limit", values.get("limit", [str(SEARCH_LIMIT)])[0], MAX_LIMIT, least=1)
+    before = parse_place("before", values["before"][0]) if "before" in values else None
+    return SearchQuery(parse_filter(values.get("grep", ()), values.get("exclude", ())), limit, before)
+
+
 def refuse_parameters(pairs: Iterable[tuple[str, str]]) -> None:
     """For requests that take none but a token. Raises BadQuery."""
     collect(pairs, frozenset({"access_token"}))
@@ -142,12 +162,20 @@ def as_list(patterns: str | list[str]) -> list[str]:
     return [patterns] if isinstance(patterns, str) else patterns
 
 
-def parse_count(name: str, text: str, most: int) -> int:
-    """A whole number from 0 to `most`. Raises BadQuery."""
+def parse_count(name: str, text: str, most: int, *, least: int = 0) -> int:
+    """A whole number from `least` to `most`. Raises BadQuery."""
     # isdecimal() alone would let other scripts' digits pass, and int() underscores and spaces
-    if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= most):
-        raise _bad(f"{name}={text[:40]!r}: a whole number from 0 to {most} is needed")
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
+        raise _bad(f"{name}={text[:40]!r}: a whole number from {least} to {most} is needed")
     return int(text)
+
+
+def parse_place(name: str, text: str) -> Cursor:
+    """A cursor's token. Raises BadQuery."""
+    try:
+        return parse_cursor(text)
+    except BadCursor as error:
+        raise _bad(str(error) if name == "cursor" else f"{name}: {error}") from error
 
 
 def _wish(
@@ -157,10 +185,7 @@ def _wish(
         raise _bad(f"from={start[:40]!r}: only from=start is known")
     if start is not None and (cursor is not None or tail is not None):
         raise _bad("from=start goes with neither tail nor cursor")
-    try:
-        position = parse_cursor(cursor) if cursor is not None else None
-    except BadCursor as error:
-        raise _bad(str(error)) from error
+    position = None if cursor is None else parse_place("cursor", cursor)
     policy = Lag.CATCHUP if lag is None else _one_of("lag", lag, Lag)
     return Wish(stream, tail, position, start is not None, chosen, policy)
 

@@ -28,10 +28,12 @@ from .excerpt import Excerpt
 from .history import Resumed
 from .live import Live
 from .problems import NEVER_STORED, problem
-from .query import LinesQuery, parse_events_query, parse_lines_query, refuse_parameters
+from .query import LinesQuery, parse_events_query, parse_lines_query, parse_search_query, refuse_parameters
 from .retrieve import Order, Reads, Unavailable, retrieve
+from .search import search
 from .sending import Sliced, Turns
 from .service import Service
+from .snapshot import NoFile
 from .stream import Stream, StreamStatus
 from .wire import WIRES
 from .ws import busy_with
@@ -42,6 +44,9 @@ MAX_ANSWERS: Final = 64
 """Answers with lines that are made or sent at one time: what they hold in memory is bounded with them."""
 ALLOWED: Final = "GET, HEAD, OPTIONS"
 MAX_DOWNLOADS: Final = 64
+MAX_SEARCHES: Final = 2
+"""Each takes half a core or more as long as it lasts, from the live log of everybody else."""
+SEARCH_WAIT_S: Final = 2.0
 WAIT_S: Final = 20.0
 """How long a request may wait for its turn."""
 
@@ -67,6 +72,7 @@ def create_api(service: Service) -> ASGIApp:
         Route("/streams/{name}/lines", api.lines, middleware=[_turns(MAX_ANSWERS)]),
         Route("/streams/{name}/events", api.events),
         Route("/streams/{name}/raw", api.raw, middleware=[_turns(MAX_DOWNLOADS)]),
+        Route("/streams/{name}/search", api.search, middleware=[_turns(MAX_SEARCHES, SEARCH_WAIT_S)]),
     ]
     app: ASGIApp = _Guard(_Methods(Router(routes, redirect_slashes=False)), service)
     if service.settings.allowed_origins:  # pages from elsewhere may read the answers, not only ask
@@ -80,8 +86,8 @@ def create_api(service: Service) -> ASGIApp:
     return app
 
 
-def _turns(number: int) -> Middleware:
-    return Middleware(Turns, number, WAIT_S, "the server is busy with other requests")
+def _turns(number: int, wait_s: float = WAIT_S) -> Middleware:
+    return Middleware(Turns, number, wait_s, f"the server is busy with {number} requests of this kind")
 
 
 class _Guard:
@@ -148,8 +154,7 @@ class _Api:
         stream = self._service.find_stream(request.path_params["name"])
         if kind is None:
             return problem(406, f"lines come as {JSON}, {NDJSON} or {TEXT}")
-        if stream.state.status is StreamStatus.UNSUPPORTED:
-            raise BadQuery(CloseCode.UNSUPPORTED_FILE, f"{stream.name}: {stream.state.detail}")
+        _refuse_unsupported(stream)
         order = self._order(query)
         begun, excerpt, body = await self._reads.run(stream, lambda: _read(stream, order, kind))
         self._count(begun)
@@ -166,8 +171,7 @@ class _Api:
         stream = self._service.find_stream(request.path_params["name"])
         if kind is None:
             return problem(406, f"events come as {' or '.join(wire.media_type for wire in self._wires)}")
-        if stream.state.status is StreamStatus.UNSUPPORTED:
-            raise BadQuery(CloseCode.UNSUPPORTED_FILE, f"{stream.name}: {stream.state.detail}")
+        _refuse_unsupported(stream)
         busy = busy_with(self._service)
         if busy is not None:
             status, reason, retry_s = busy
@@ -178,6 +182,19 @@ class _Api:
         """The file's bytes, or a range of them."""
         refuse_parameters(request.query_params.multi_items())
         return await download(request, self._service.find_stream(request.path_params["name"]), self._reads)
+
+    async def search(self, request: Request) -> Response:
+        """Lines that pass a filter, newest first."""
+        kind = choose_type(request.headers.get("accept", ""), (NDJSON,))
+        query = parse_search_query(request.query_params.multi_items())
+        stream = self._service.find_stream(request.path_params["name"])
+        if kind is None:
+            return problem(406, f"a search comes as {NDJSON}")
+        _refuse_unsupported(stream)
+        try:
+            return await search(stream, query, self._reads, self._service.settings.max_line_bytes)
+        except NoFile as error:
+            return problem(404, str(error))
 
     def _order(self, query: LinesQuery) -> Order:
         """Which lines; who says nothing about where to begin gets the last `limit`."""
@@ -194,6 +211,11 @@ class _Api:
         if begun.recovered is not None:
             result = "recovered" if begun.recovered else "reset"
             self._service.resumes[result] = self._service.resumes.get(result, 0) + 1
+
+
+def _refuse_unsupported(stream: Stream) -> None:
+    if stream.state.status is StreamStatus.UNSUPPORTED:
+        raise BadQuery(CloseCode.UNSUPPORTED_FILE, f"{stream.name}: {stream.state.detail}")
 
 
 def _read(stream: Stream, order: Order, kind: str) -> tuple[Resumed, Excerpt, bytes]:

@@ -75,6 +75,8 @@ class Streamed(Response):
 
     def __init__(self, parts: Parts, headers: Mapping[str, str], media_type: str, status: int = 200) -> None:
         super().__init__(None, status, headers, media_type)
+        if "Content-Length" not in headers:
+            del self.headers["content-length"]  # that of no body
         self._parts = parts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

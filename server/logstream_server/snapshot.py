@@ -20,7 +20,7 @@ from .errors import LogstreamError
 from .files import GONE_ERRNOS, LogFile, NotALog
 from .framing import MARKER_BYTES
 from .retrieve import Unavailable
-from .siblings import find_content
+from .siblings import find_content, surely_holds
 from .stream import Stream
 
 TAIL_BYTES: Final = 4096
@@ -96,14 +96,35 @@ class Snapshot:
     @classmethod
     def take(cls, stream: Stream) -> Self:
         """The file as it is now. Raises NoFile, Unavailable."""
+        return cls._take(stream, cls._open(stream))
+
+    @classmethod
+    def take_with(cls, stream: Stream, mark: Mark) -> Self:
+        """The file that holds what the reader at `mark` has read, by whatever name. Raises Changed, NoFile,
+        Unavailable."""
+        file = cls._open(stream)
+        if not surely_holds(file, mark) or (mark.inode or file.identity.inode) != file.identity.inode:
+            file.release()
+            found = find_content(stream.path, stream.roots, mark, keep_open=stream.keeps_open)
+            if found is None:
+                raise Changed(stream.name)
+            file = found
+        return cls._take(stream, file)
+
+    @staticmethod
+    def _open(stream: Stream) -> LogFile:
         try:
-            file = LogFile(stream.path, stream.roots, keep_open=stream.keeps_open)
+            return LogFile(stream.path, stream.roots, keep_open=stream.keeps_open)
         except NotALog as error:
             raise Unavailable(f"{stream.name}: {error.reason}") from error
         except OSError as error:
             if error.errno in GONE_ERRNOS:
                 raise NoFile(stream.name) from error
             raise Unavailable(f"{stream.name}: {error.strerror or error}") from error
+
+    @classmethod
+    def _take(cls, stream: Stream, file: LogFile) -> Self:
+        """Takes the file over. Raises Unavailable."""
         try:
             for _ in range(TRIES):
                 found = cls._look(stream, file)

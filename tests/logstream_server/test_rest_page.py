@@ -80,11 +80,20 @@ def test_the_commands_that_download_do(serve: Serve, log: Path) -> None:
 
 
 def test_the_command_that_follows_does(serve: Serve, log: Path) -> None:
-    (block,) = (each for each in blocks("sh") if "-sN" in each)
+    (block,) = (each for each in blocks("sh") if "events?tail" in each)
     server = serve(*QUICK, log)
     command = [*shlex.split(block.replace(ADDRESS + "/", server.url)), "--max-time", "2"]
     shown = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE_S).stdout
     assert '"lines":["two","three"]' in shown
+
+
+def test_the_command_that_searches_does(serve: Serve, log: Path) -> None:
+    """And what it prints is what the page shows."""
+    shown = [json.loads(line) for line in run_shell(serve(*QUICK, log), log.parent, "search").splitlines()]
+    assert [record["type"] for record in shown] == ["begin", "match", "end"]
+    for record, kind in zip(shown, ("begin", "match", "end"), strict=True):
+        places = {key: value for key, value in example("type", kind).items() if key in ("cursor", "before")}
+        assert {**record, **places} == example("type", kind)
 
 
 def python_client(folder: Path) -> list[str]:
