@@ -37,8 +37,9 @@ class Sink(Protocol):
     blocked: bool
     """The peer does not take what was written: write nothing more until the hub is told that it does."""
 
-    def write(self, frames: bytes) -> bool:
-        """Send frames, as they are; False when the peer did not take all of it at once (the rest is on its way)."""
+    def write(self, frames: bytes, body: bytes = b"") -> bool:
+        """Send frames, as they are, and `body` behind them; False when the peer did not take all of it at once (the
+        rest is on its way)."""
 
     def finish(self, code: int, reason: str) -> None:
         """Close with a code and a reason."""
@@ -60,15 +61,22 @@ class Place(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Encoded entries `seq` up to `next_seq`; `begin`, `end`: positions of a reader before and after them."""
+    """Encoded entries `seq` up to `next_seq`; `begin`, `end`: positions of a reader before and after them. `frames` and
+    `body`: see Encoded."""
 
     seq: int
     next_seq: int
     frames: bytes
+    body: bytes
     begin: Positions
     end: Positions
     lines: int
     gap: StreamEvent | None
+
+    @property
+    def size(self) -> int:
+        """Bytes on the wire."""
+        return len(self.frames) + len(self.body)
 
 
 class Subscription:
@@ -130,15 +138,16 @@ class Channel:
     def _add(self, encoded: Encoded, next_seq: int, total: int) -> Batch:
         batch = self._advance(encoded, next_seq, total)
         self.window[batch.seq] = batch
-        self._window_bytes += len(batch.frames)
+        self._window_bytes += batch.size
         while self._window_bytes > WINDOW_BYTES and len(self.window) > 1:
             _, oldest = self.window.popitem(last=False)
-            self._window_bytes -= len(oldest.frames)
+            self._window_bytes -= oldest.size
         return batch
 
     def _advance(self, encoded: Encoded, next_seq: int, total: int) -> Batch:
         """Stand behind a batch. One that is not in the window is no way on for those behind: it leaves lines out."""
-        batch = Batch(self.next_seq, next_seq, encoded.frames, self.positions, encoded.end, encoded.lines, encoded.gap)
+        frames, body = encoded.frames, encoded.body
+        batch = Batch(self.next_seq, next_seq, frames, body, self.positions, encoded.end, encoded.lines, encoded.gap)
         self.next_seq, self.positions, self.total = next_seq, encoded.end, total
         return batch
 

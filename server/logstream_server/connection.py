@@ -155,26 +155,28 @@ class Connection(asyncio.Protocol):
         """Whether no line goes there any more: it is closed, or about to be, by whichever side."""
         return self.is_gone or self._closing_at is not None or self._transport.is_closing()
 
-    def write(self, frames: bytes) -> bool:
+    def write(self, frames: bytes, body: bytes = b"") -> bool:
         """See channel.Sink. The kernel is asked directly where nothing waits before it: one call, one copy."""
         transport = self._transport
         if self._closing_at is not None or transport.is_closing():
             self.blocked = True  # nothing comes of it any more; connection_lost follows
             return False
+        sent = 0
         if self._fd >= 0 and not self.blocked:
             try:
-                sent = os.write(self._fd, frames)
+                sent = os.writev(self._fd, (frames, body)) if body else os.write(self._fd, frames)
             except BlockingIOError:
-                sent = 0
+                pass
             except OSError:
                 transport.abort()
                 self.blocked = True
                 return False
-            if sent == len(frames):
+            if sent == len(frames) + len(body):
                 return True
-            transport.write(memoryview(frames)[sent:])
-        else:
-            transport.write(frames)
+        for part in (frames, body):
+            if sent < len(part):
+                transport.write(memoryview(part)[sent:] if sent else part)
+            sent = max(0, sent - len(part))
         return not self.blocked
 
     def finish(self, code: int, reason: str) -> None:

@@ -29,11 +29,11 @@ class TaskConnection(Connection):
         self._aborted = asyncio.Event()
         self._stuck_since = 0.0
 
-    def write(self, frames: bytes) -> bool:
+    def write(self, frames: bytes, body: bytes = b"") -> bool:
         """Always blocks until the batch was sent: there is no telling what the server behind ASGI has buffered."""
         self._block()
         if not self.is_closing:
-            self._pending.append(frames)
+            self._pending.append(frames + body)
             self._changed.set()
         return False
 

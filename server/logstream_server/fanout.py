@@ -72,7 +72,7 @@ class FanOut:
 
     def _write(self, channel: Channel, batch: Batch, targets: Iterator[Subscription], began: float) -> None:
         """Write the batch to all who are live; go on later when it takes long."""
-        frames, seq, next_seq, end = batch.frames, batch.seq, batch.next_seq, batch.end
+        frames, body, seq, next_seq, end = batch.frames, batch.body, batch.seq, batch.next_seq, batch.end
         clock, live, count = time.monotonic, channel.live, 0
         slice_end = clock() + SLICE_S
         for subscription in targets:
@@ -83,7 +83,7 @@ class FanOut:
                 channel.leave(subscription)
                 continue
             count += 1
-            if sink.write(frames):
+            if sink.write(frames, body):
                 subscription.seq = next_seq
             else:
                 del live[subscription]
@@ -92,10 +92,10 @@ class FanOut:
             if not count & 63 and clock() > slice_end:
                 break
         else:
-            self._tally.sent(batch.lines, len(frames), count)
+            self._tally.sent(batch.lines, batch.size, count)
             self._flushed(channel, batch, began)
             return
-        self._tally.sent(batch.lines, len(frames), count)
+        self._tally.sent(batch.lines, batch.size, count)
         asyncio.get_running_loop().call_soon(self._write, channel, batch, targets, began)
 
     def _flushed(self, channel: Channel, batch: Batch, began: float) -> None:

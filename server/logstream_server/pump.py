@@ -116,8 +116,8 @@ class Pump:
     def _send_batch(self, subscription: Subscription, batch: Batch) -> None:
         subscription.seq, subscription.positions = batch.next_seq, batch.end
         if batch.frames:
-            subscription.sink.write(batch.frames)
-            self._tally.sent(batch.lines, len(batch.frames))
+            subscription.sink.write(batch.frames, batch.body)
+            self._tally.sent(batch.lines, batch.size)
         if batch.gap is not None:
             subscription.sink.finish(CloseCode.GAP, batch.gap.detail)
 
@@ -150,9 +150,9 @@ class Pump:
     def _deliver(self, subscription: Subscription, encoded: Encoded, next_seq: int | None) -> None:
         subscription.positions, subscription.seq = encoded.end, next_seq
         if encoded.frames:
-            if not subscription.sink.write(encoded.frames):
+            if not subscription.sink.write(encoded.frames, encoded.body):
                 subscription.chunk_bytes = FIRST_CHUNK_BYTES
-            self._tally.sent(encoded.lines, len(encoded.frames))
+            self._tally.sent(encoded.lines, encoded.size)
         if encoded.gap is not None:
             self._tally.lost(encoded.gap.kind.value, encoded.gap.lost_bytes)
             subscription.sink.finish(CloseCode.GAP, encoded.gap.detail)

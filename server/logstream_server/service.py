@@ -113,6 +113,21 @@ class Service:
 
     # -- beginning -----------------------------------------------------------------------------------------------------
 
+    def begin_now(self, stream: Stream, wish: Wish, view: View) -> Resumed | None:
+        """Where the reader of `wish` begins, if that is known without a look at the file: of a thousand clients that
+        want the last lines, all but the first need not wait."""
+        if wish.from_start:
+            return Resumed(history.from_start(stream.ring.head()[1]))
+        if wish.cursor is not None:
+            return None
+        head = self.hub.head(stream, view)
+        if self._lines(wish) == 0 and head:
+            return Resumed(head)
+        known = self._tails.get(self._tail_key(stream, wish))
+        if known is None or known[0] is not head or not known[1].done() or known[1].cancelled() or known[1].exception():
+            return None
+        return Resumed(known[1].result())
+
     async def begin_at(
         self, stream: Stream, wish: Wish, view: View, is_wanted: Callable[[], bool] = lambda: True
     ) -> Resumed:
@@ -120,42 +135,42 @@ class Service:
         until it answers, or nobody wants to know any more."""
         while True:
             try:
-                return await self._begin_at(stream, wish, view)
+                return self.begin_now(stream, wish, view) or await self._look(stream, wish, view)
             except NotNow:
                 if not is_wanted():
                     return Resumed(())
                 await asyncio.sleep(RETRY_S)
 
-    async def _begin_at(self, stream: Stream, wish: Wish, view: View) -> Resumed:
-        if wish.from_start:
-            return Resumed(history.from_start(stream.ring.head()[1]))
-        head = self.hub.head(stream, view)
-        lines = self.settings.tail_lines if wish.tail is None else wish.tail
-        if wish.cursor is None and lines == 0 and head:
-            return Resumed(head)
+    async def _look(self, stream: Stream, wish: Wish, view: View) -> Resumed:
         if stream.state.status is StreamStatus.HUNG:
             raise NotNow(stream.state.detail)  # one more who asks would be one more thread that waits
         if wish.cursor is None:
-            return Resumed(await self._tail(stream, lines, wish, head))
+            return Resumed(await self._tail(stream, wish, self.hub.head(stream, view)))
         call = partial(history.resume, stream, wish.cursor, tail=wish.tail)
         resumed = await asyncio.wrap_future(self.monitor.scheduler.submit(call, stream))
         result = "recovered" if resumed.recovered else "reset"
         self.resumes[result] = self.resumes.get(result, 0) + 1
         return resumed
 
-    async def _tail(self, stream: Stream, lines: int, wish: Wish, head: Positions) -> Positions:
+    async def _tail(self, stream: Stream, wish: Wish, head: Positions) -> Positions:
         """Everybody who asks for the same lines at about the same time shares one look at the file."""
-        key = (stream, lines, wish.filter)
+        key = self._tail_key(stream, wish)
         known = self._tails.get(key)
-        if known is not None and known[0] is head and not (known[1].done() and known[1].exception()):
+        if known is not None and known[0] is head and not known[1].done():
             return await asyncio.shield(known[1])
-        call = partial(history.tail_start, stream, lines, wish.filter, head)
+        call = partial(history.tail_start, stream, self._lines(wish), wish.filter, head)
         future = asyncio.wrap_future(self.monitor.scheduler.submit(call, stream))
         future.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever asked may have gone
         if len(self._tails) >= 64:
             self._tails.clear()
         self._tails[key] = (head, future)
         return await asyncio.shield(future)
+
+    def _lines(self, wish: Wish) -> int:
+        return self.settings.tail_lines if wish.tail is None else wish.tail
+
+    def _tail_key(self, stream: Stream, wish: Wish) -> tuple[Stream, int, object]:
+        return stream, self._lines(wish), wish.filter
 
     def open(self, connection: Connection, stream: Stream, wish: Wish, view: View, begin: Positions) -> None:
         """Lines of `stream` go to the connection from now on."""

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from io import BytesIO
+from operator import itemgetter
 from typing import Final
 
 from .cursor import Positions
 from .filters import EVERY_LINE, LineFilter
-from .frames import Opcode, encode_frame, encode_text_frames
+from .frames import Opcode, encode_frame, encode_header, encode_text_frames
 from .framing import Flag
 from .messages import event_message, lines_message, token
 from .ring import Entry, EventKind, StreamEvent, advance
 
+_WITHOUT_NEWLINE: Final = itemgetter(slice(-1))
 BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -39,7 +42,8 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """`frames`: for the wire, b"" when nothing is to be sent; `lines` and `payload_bytes` count what is in them.
+    """`frames`: for the wire, b"" when nothing is to be sent; `lines` counts what is in them. `body` goes behind them:
+    the payload of a raw frame, which is large and need not be copied to stand behind its header.
 
     `end`: where a reader is after them; `count`: how many entries that were. It is less than all when a loss comes that
     a plain reader must be told by closing (`gap`), or a line that a raw reader must get from the file (`needs_file`).
@@ -49,9 +53,14 @@ class Encoded:
     end: Positions
     count: int
     lines: int = 0
-    payload_bytes: int = 0
     gap: StreamEvent | None = None
     needs_file: Entry | None = None
+    body: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Bytes on the wire."""
+        return len(self.frames) + len(self.body)
 
 
 def clean_text(data: bytes) -> bytes:
@@ -68,10 +77,11 @@ def clean_text(data: bytes) -> bytes:
 
 
 def split_lines(data: bytes) -> list[bytes]:
-    """The lines of `data`, which ends with a newline or is empty; without their newlines."""
-    lines = data.split(b"\n")
-    lines.pop()
-    return lines
+    """The lines of `data`, which ends with a newline or is empty; without their newlines.
+
+    A file in memory looks for newlines many bytes at a time; `bytes.split` takes nearly twice as long (Python 3.11).
+    """
+    return list(map(_WITHOUT_NEWLINE, BytesIO(data)))
 
 
 def entry_text(entry: Entry) -> bytes:
@@ -114,7 +124,7 @@ def _encode_text(view: View, entries: Sequence[Entry], positions: Positions) -> 
     if view.filter and lines:
         lines = [lines[i] for i in view.filter.select(lines)]
     frames = encode_text_frames(lines) if lines else b""
-    return Encoded(frames, positions, count, len(lines), len(frames), gap)
+    return Encoded(frames, positions, count, len(lines), gap)
 
 
 def _encode_raw(view: View, entries: Sequence[Entry], positions: Positions) -> Encoded:
@@ -137,9 +147,9 @@ def _encode_raw(view: View, entries: Sequence[Entry], positions: Positions) -> E
         bare = [part.removesuffix(b"\n").removesuffix(b"\r") for part in parts]
         parts = [parts[i] for i in view.filter.select(bare)]
     data = parts[0] if len(parts) == 1 else b"".join(parts)
-    frames = encode_frame(Opcode.BINARY, data) if data else b""
+    header = encode_header(Opcode.BINARY, len(data)) if data else b""
     lines = sum(entry.lines for entry in entries[:count])
-    return Encoded(frames, positions, count, lines, len(frames), gap, needs_file)
+    return Encoded(header, positions, count, lines, gap, needs_file, data)
 
 
 def _raw_lines(entry: Entry) -> list[bytes]:
@@ -176,7 +186,7 @@ def _encode_json(view: View, stream: str, entries: Sequence[Entry], positions: P
             run.append(entry)
     lines += flush()
     frames = b"".join(out)
-    return Encoded(frames, positions, len(entries), lines, len(frames))
+    return Encoded(frames, positions, len(entries), lines)
 
 
 def _json_run(view: View, stream: str, run: list[Entry], positions: Positions) -> tuple[bytes, int]:

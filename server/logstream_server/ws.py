@@ -36,7 +36,7 @@ GREETING_S: Final = 2.0
 
 async def socket_endpoint(websocket: WebSocket) -> None:
     """One WebSocket request."""
-    service: Service = websocket.state.service
+    service: Service = websocket.scope["state"]["service"]
     refusal = _refusal(service, websocket)
     if refusal is not None:
         await websocket.send_denial_response(refusal)
@@ -156,6 +156,7 @@ async def _open(
         service.greet(connection, None, Resumed(()))
         return
     view = View(query.format, query.wish.filter)
+    begun = service.begin_now(stream, query.wish, view)
     is_greeted = False
 
     def wait_longer() -> None:
@@ -167,11 +168,12 @@ async def _open(
             service.greet(connection, stream, None)
             is_greeted = True
 
-    patience = asyncio.get_running_loop().call_later(GREETING_S, wait_longer)
-    try:
-        begun = await service.begin_at(stream, query.wish, view, lambda: not connection.is_closing)
-    finally:
-        patience.cancel()
+    if begun is None:
+        patience = asyncio.get_running_loop().call_later(GREETING_S, wait_longer)
+        try:
+            begun = await service.begin_at(stream, query.wish, view, lambda: not connection.is_closing)
+        finally:
+            patience.cancel()
     if begun.recovered is False and query.format is not Format.JSON:
         connection.finish(CloseCode.GAP, f"the cursor cannot be honoured: {begun.reason}")
         return

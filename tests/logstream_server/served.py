@@ -38,10 +38,10 @@ class Wire:
     closed: list[tuple[int, str]] = field(default_factory=list)
     on_close: Callable[[], None] = lambda: None
 
-    def write(self, frames: bytes) -> bool:
+    def write(self, frames: bytes, body: bytes = b"") -> bool:
         assert not self.blocked, "written to a socket that takes nothing"
         self.frames.append(frames)
-        self.messages += [message.payload for message in parse_server_frames(frames)]
+        self.messages += [message.payload for message in parse_server_frames(frames + body)]
         self.takes -= 1
         self.blocked = self.takes <= 0
         return not self.blocked

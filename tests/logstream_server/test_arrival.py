@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from logstream_server.arrival import MAX_HEAD_BYTES, http_protocol
+from logstream_server.arrival import MAX_HEAD_BYTES, BoundedHttpProtocol, http_protocol
 
 from .inside import PATIENCE_S, Inside, RawClient, serve_app
 
@@ -167,3 +168,17 @@ def test_a_websocket_has_no_such_time(serving: Serving) -> None:
         client.sock.settimeout(0.01)
         with pytest.raises(TimeoutError):
             client.sock.recv(1)
+
+
+def test_what_a_websocket_came_by_is_gone_at_once(serving: Serving) -> None:
+    """Without the cycle collector, which would have to look at all clients to find those who came last."""
+    inside = serving(LONG_S)
+    gc.collect()
+    gc.disable()
+    try:
+        with RawClient(inside.port) as client:
+            client.open()
+            left = inside.call(lambda: [each for each in gc.get_objects() if isinstance(each, BoundedHttpProtocol)])
+            assert left == []
+    finally:
+        gc.enable()

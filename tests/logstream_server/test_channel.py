@@ -25,8 +25,8 @@ class Wire:
     frames: bytes = b""
     closed: list[tuple[int, str]] = field(default_factory=list)
 
-    def write(self, frames: bytes) -> bool:
-        self.frames += frames
+    def write(self, frames: bytes, body: bytes = b"") -> bool:
+        self.frames += frames + body
         return not self.blocked
 
     def finish(self, code: int, reason: str) -> None:
@@ -80,7 +80,7 @@ def flush(channel: Channel, served: int | None = None) -> Batch:
     assert batch is not None
     channel.flushing = batch
     for subscription in list(channel.live)[:served] if batch.frames else []:
-        subscription.sink.write(batch.frames)
+        subscription.sink.write(batch.frames, batch.body)
         subscription.seq = batch.next_seq
     if served is None:
         channel.flushing = None
@@ -145,11 +145,11 @@ def test_the_window_holds_the_last_batches_within_its_bytes(sizes: list[int]) ->
         batches.append(channel.next_batch())
         kept = list(channel.window.values())
         assert kept == batches[-len(kept) :]
-        assert len(kept) == 1 or sum(len(batch.frames) for batch in kept) <= WINDOW_BYTES
-        assert channel._window_bytes == sum(len(batch.frames) for batch in kept)
+        assert len(kept) == 1 or sum(batch.size for batch in kept) <= WINDOW_BYTES
+        assert channel._window_bytes == sum(batch.size for batch in kept)
         assert all(channel.window[batch.seq] is batch for batch in kept)
     fits = len(batches) == len(channel.window)
-    assert fits or sum(len(b.frames) for b in batches if b is not None) > WINDOW_BYTES
+    assert fits or sum(b.size for b in batches if b is not None) > WINDOW_BYTES
 
 
 # -- joining and leaving ----------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def chunk(stream: Stream, start: int, *, max_bytes: int = 50, view: View = TEXT)
 
 
 def lines(encoded: Encoded) -> list[bytes]:
-    return [message.payload for message in parse_server_frames(encoded.frames)]
+    return [message.payload for message in parse_server_frames(encoded.frames + encoded.body)]
 
 
 def test_a_chunk_is_whole_lines_from_its_place_and_says_where_it_ends(stream: Stream) -> None:

@@ -572,6 +572,17 @@ def test_every_byte_arrives_in_order_whatever_the_kernel_takes_at_once(on_line: 
     on_line(test)
 
 
+@pytest.mark.parametrize("cut", [1, 10, 1000, len(BULK) - 1], ids=lambda cut: f"{cut} bytes before it")
+def test_a_body_follows_what_it_belongs_to_wherever_the_kernel_stops(on_line: OnLine, cut: int) -> None:
+    async def test(line: Line) -> None:
+        assert line.connection.write(b"a", b"b\n")
+        assert not line.connection.write(BULK[:cut], BULK[cut:])
+        assert not line.connection.write(b"late", b"body")  # an answer to a ping may come while it waits
+        assert await line.read(11 + len(BULK)) == b"ab\n" + BULK + b"latebody"
+
+    on_line(test)
+
+
 def test_lines_that_come_one_by_one_fill_the_kernel_and_lose_nothing(on_line: OnLine) -> None:
     async def test(line: Line) -> None:
         written = 0

@@ -33,7 +33,7 @@ class Client(Connection):
         self.looks += 1
         return self.dead
 
-    def write(self, frames: bytes) -> bool:
+    def write(self, frames: bytes, _body: bytes = b"") -> bool:
         """Taken."""
         self.said.append(frames)
         return True

@@ -134,7 +134,7 @@ def show(entries: Sequence[Entry], view: View, begin: Positions = ()) -> Encoded
     for entry in entries[: encoded.count]:
         positions = advance(positions, entry)
     assert encoded.end == positions
-    assert encoded.payload_bytes == len(encoded.frames)
+    assert encoded.size == len(encoded.frames + encoded.body)
     return encoded
 
 
@@ -159,7 +159,7 @@ def test_text_is_one_frame_a_line(entries: list[Entry], chosen: LineFilter) -> N
         # Of a line that went out before, its mere end is nothing to see.
         if not (entry.flags & Flag.CONTINUED and content(entry) in (b"\n", b"\r\n")):
             wanted += [line for line in lines_of(entry) if passes(chosen, line)]
-    messages = parse_server_frames(encoded.frames)
+    messages = parse_server_frames(encoded.frames + encoded.body)
     assert all(message.opcode is Opcode.TEXT for message in messages)
     assert [message.payload.decode() for message in messages] == wanted
     assert encoded.lines == len(wanted)
@@ -198,7 +198,7 @@ def test_json_tells_every_line_with_its_remarks(entries: list[Entry], chosen: Li
         )
         wanted += [(line, *remarks) for line in lines_of(entry) if passes(chosen, line)]
     got: list[tuple[Any, ...]] = []
-    for opcode, payload in parse_server_frames(encoded.frames):
+    for opcode, payload in parse_server_frames(encoded.frames + encoded.body):
         assert opcode is Opcode.TEXT
         message = json.loads(payload)
         assert message["stream"] == "a.log"
@@ -232,7 +232,7 @@ def test_each_json_message_carries_the_cursor_behind_it(entries: list[Entry]) ->
         silent = silent or (entry.start == 0 and entry.data == BOM)  # a byte order mark and nothing else yet
         if not joined and not silent:
             wanted.append(cursor_at("a.log", positions))
-    messages = [json.loads(message.payload) for message in parse_server_frames(encoded.frames)]
+    messages = [json.loads(message.payload) for message in parse_server_frames(encoded.frames + encoded.body)]
     assert [parse_cursor(message["cursor"]) for message in messages] == wanted
 
 
@@ -255,7 +255,7 @@ def test_raw_is_the_files_own_bytes(entries: list[Entry]) -> None:
     assert encoded.needs_file is (None if at is None else stop[at])
     assert encoded.count == (len(stop) if at is None else at)
     payload = b"".join(entry.data for entry in stop[: encoded.count])
-    assert parse_server_frames(encoded.frames) == ([(Opcode.BINARY, payload)] if payload else [])
+    assert parse_server_frames(encoded.frames + encoded.body) == ([(Opcode.BINARY, payload)] if payload else [])
 
 
 @given(logs(), st.sampled_from(FILTERS[1:]))
@@ -272,7 +272,7 @@ def test_raw_with_a_filter_is_the_bytes_of_the_lines_that_pass(entries: list[Ent
                 payload += piece
                 if entry.flags & Flag.CUT and not entry.flags & Flag.PARTIAL:
                     payload += b"\n"
-    assert parse_server_frames(encoded.frames) == ([(Opcode.BINARY, payload)] if payload else [])
+    assert parse_server_frames(encoded.frames + encoded.body) == ([(Opcode.BINARY, payload)] if payload else [])
     assert encoded.needs_file is None
 
 

@@ -20,10 +20,12 @@ from logstream_server.cursor import Cursor, encode_cursor
 from logstream_server.forms import NamedPath
 from logstream_server.frames import Opcode
 from logstream_server.history import Resumed
+from logstream_server.query import Wish
 from logstream_server.server import Server, make_config
 from logstream_server.service import Service
 from logstream_server.settings import Settings
 from logstream_server.stream import Stream
+from logstream_server.view import Format, View
 
 from .inside import PATIENCE_S, Inside, RawClient
 from .process import eventually
@@ -183,6 +185,28 @@ class SlowService(Service):
         """As ever, but later."""
         await self.found.wait()
         return await super().begin_at(*arguments)
+
+
+def test_of_those_who_want_the_same_lines_only_the_first_waits_for_a_look_at_the_file(make: Sites) -> None:
+    site = make()
+    stream, view = site.service.monitor.streams["a.log"], View(Format.TEXT)
+
+    def known(**wish: Any) -> bool:
+        begun: Resumed | None = site.call(lambda: site.service.begin_now(stream, Wish("a.log", **wish), view))
+        return begun is not None
+
+    assert known(tail=0)
+    assert known(from_start=True)
+    assert not known(tail=2)
+    assert lines(site.client(tail=2), 2) == ["two", "three"]
+    assert known(tail=2)
+    assert not known(tail=3)
+    assert not known(tail=2, cursor="x")
+    watcher = site.client(tail=0)
+    site.append("four\n")
+    assert lines(watcher, 1) == ["four"]
+    assert not known(tail=2)
+    assert lines(site.client(tail=2), 2) == ["three", "four"]
 
 
 def test_a_client_that_is_being_opened_is_one_client(make: Sites) -> None:
