@@ -53,5 +53,5 @@ environment:
 	@.ci/environment $(VENV) dev,operator
 
 clean:  ## remove everything that these commands made
-	rm -rf $(VENV) $(VENV).lock build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV).lock build dist .coverage .hypothesis .import_linter_cache .mypy_cache .schemathesis .pytest_cache .ruff_cache
 	find server operator tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -26,7 +26,8 @@ HEAD_BYTES: Final = 256
 """How many bytes from the file's start identify it; fewer while the reader is still within them."""
 
 _MARK: Final = struct.Struct(">BQQ8s8s")
-_MAX_TOKEN: Final = 4096
+MAX_TOKEN: Final = 4096
+"""Characters in a token."""
 _HAS_INODE: Final = 1
 
 
@@ -136,8 +137,8 @@ def encode_cursor(cursor: Cursor) -> str:
 
 def parse_cursor(token: str) -> Cursor:
     """The cursor that `token` stands for. Raises BadCursor."""
-    if len(token) > _MAX_TOKEN:
-        raise BadCursor(token, f"it has {len(token)} characters, no cursor has more than {_MAX_TOKEN}")
+    if len(token) > MAX_TOKEN:
+        raise BadCursor(token, f"it has {len(token)} characters, no cursor has more than {MAX_TOKEN}")
     try:
         raw = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
     except (ValueError, UnicodeEncodeError):

@@ -28,9 +28,11 @@ SEARCH_LIMIT: Final = 100
 """Lines that a search finds for who does not say how many: a screen or two."""
 _REPEATABLE: Final = frozenset({"grep", "exclude"})
 _KNOWN: Final = frozenset({"stream", "tail", "cursor", "from", "grep", "exclude", "format", "lag", "access_token"})
-_LINES_KNOWN: Final = frozenset({"tail", "cursor", "from", "limit", "grep", "exclude", "access_token"})
-_EVENTS_KNOWN: Final = frozenset({"tail", "cursor", "from", "grep", "exclude", "lag", "lastEventId", "access_token"})
-_SEARCH_KNOWN: Final = frozenset({"grep", "exclude", "limit", "before", "access_token"})
+LINES_PARAMETERS: Final = frozenset({"tail", "cursor", "from", "limit", "grep", "exclude", "access_token"})
+EVENTS_PARAMETERS: Final = frozenset(
+    {"tail", "cursor", "from", "grep", "exclude", "lag", "lastEventId", "access_token"}
+)
+SEARCH_PARAMETERS: Final = frozenset({"grep", "exclude", "limit", "before", "access_token"})
 _SUBPROTOCOLS: Final = {JSON_PROTOCOL: Format.JSON, RAW_PROTOCOL: Format.RAW}
 
 
@@ -106,7 +108,7 @@ def parse_socket_query(pairs: Iterable[tuple[str, str]], offered: Sequence[str])
 
 def parse_lines_query(pairs: Iterable[tuple[str, str]]) -> LinesQuery:
     """`pairs`: decoded query parameters of a request for lines. Raises BadQuery."""
-    values = collect(pairs, _LINES_KNOWN)
+    values = collect(pairs, LINES_PARAMETERS)
     limit = values.pop("limit", None)
     return LinesQuery(parse_wish(values), None if limit is None else parse_count("limit", limit[0], MAX_LIMIT))
 
@@ -114,7 +116,7 @@ def parse_lines_query(pairs: Iterable[tuple[str, str]]) -> LinesQuery:
 def parse_events_query(pairs: Iterable[tuple[str, str]], last_event_id: str | None) -> Wish:
     """`pairs`: decoded query parameters of a request for events. `last_event_id`: the header with which a browser comes
     back to the address that it first asked for, and which therefore counts before what that says. Raises BadQuery."""
-    values = collect(pairs, _EVENTS_KNOWN)
+    values = collect(pairs, EVENTS_PARAMETERS)
     in_query = values.pop("lastEventId", [""])[0]
     cursor = last_event_id or in_query  # without headers of their own, scripts in place of EventSource put it there
     if cursor:
@@ -125,7 +127,7 @@ def parse_events_query(pairs: Iterable[tuple[str, str]], last_event_id: str | No
 
 def parse_search_query(pairs: Iterable[tuple[str, str]]) -> SearchQuery:
     """`pairs`: decoded query parameters of a search. Raises BadQuery."""
-    values = collect(pairs, _SEARCH_KNOWN)
+    values = collect(pairs, SEARCH_PARAMETERS)
     limit = parse_count("limit", values.get("limit", [str(SEARCH_LIMIT)])[0], MAX_LIMIT, least=1)
     before = parse_place("before", values["before"][0]) if "before" in values else None
     return SearchQuery(parse_filter(values.get("grep", ()), values.get("exclude", ())), limit, before)

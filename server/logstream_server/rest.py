@@ -27,6 +27,7 @@ from .errors import BadQuery, CloseCode
 from .excerpt import Excerpt
 from .history import Resumed
 from .live import Live
+from .openapi import describe
 from .problems import NEVER_STORED, problem
 from .query import LinesQuery, parse_events_query, parse_lines_query, parse_search_query, refuse_parameters
 from .retrieve import Order, Reads, Unavailable, retrieve
@@ -67,6 +68,7 @@ def create_api(service: Service) -> ASGIApp:
     """Everything below `/api/v1`."""
     api = _Api(service)
     routes = [
+        Route("/openapi.json", api.openapi),
         Route("/streams", api.streams),
         Route("/streams/{name}", api.stream),
         Route("/streams/{name}/lines", api.lines, middleware=[_turns(MAX_ANSWERS)]),
@@ -131,6 +133,12 @@ class _Api:
         self._service = service
         self._reads = Reads(service.monitor.scheduler)
         self._wires = [wire() for wire in WIRES]
+
+    async def openapi(self, request: Request) -> Response:
+        """This API, described for programs."""
+        refuse_parameters(request.query_params.multi_items())
+        settings = self._service.settings
+        return _json_answer(describe(settings.base_path, needs_token=bool(settings.token_files)))
 
     async def streams(self, request: Request) -> Response:
         """All streams, in the order of the command line."""

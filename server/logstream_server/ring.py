@@ -91,7 +91,7 @@ def advance(positions: Positions, entry: Entry) -> Positions:
 ENDED_KEPT: Final = 64
 """How many generations that were over before the ring's base are remembered: so many rotations a reader may be behind.
 One that is behind more is told that it is (Generation.forgotten). A cursor that lists them all is below the length that
-is accepted (cursor._MAX_TOKEN)."""
+is accepted (cursor.MAX_TOKEN)."""
 
 
 @dataclass(frozen=True, slots=True)
