@@ -23,6 +23,8 @@ DENIED: Final = "Permission denied"
 """In the servers' words for a file whose mode or owner is in the way, and not its file system."""
 UNBOUND: Final = "unbound immediate PersistentVolumeClaims"
 """In the scheduler's words while a claim is still being bound."""
+NO_FIGURES_YET: Final = ("no metrics returned from resource metrics API", "did not receive metrics for")
+"""In the autoscaler's words while metrics-server answers and has not measured the servers yet: for half a minute."""
 EVENTS: Final = frozenset({"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"})
 """The kubelet's complaints that stand in no condition of the pod."""
 
@@ -164,7 +166,11 @@ def assess_autoscaling(resolved: Resolved, seen: Observed) -> Condition:
     if active["status"] == State.TRUE:
         message = f"between {scaling.min_replicas} and {scaling.max_replicas} servers, by CPU"
         return Condition(Type.AUTOSCALING_ACTIVE, State.TRUE, "Active", message)
-    message = f"{active.get('message', '')}; is metrics-server installed?"
+    words = active.get("message", "")
+    if any(each in words for each in NO_FIGURES_YET):
+        message = f"metrics-server has no figures of the servers yet ({words})"
+        return Condition(Type.AUTOSCALING_ACTIVE, State.UNKNOWN, "NoMetricsYet", message)
+    message = f"{words}; is metrics-server installed?"
     return Condition(Type.AUTOSCALING_ACTIVE, State.FALSE, active.get("reason", "Inactive"), message)
 
 

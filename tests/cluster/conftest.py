@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from logstreams import RELEASE, SYSTEM, LogStream, install, situation
+from logstreams import DEFINITION, RELEASE, SYSTEM, LogStream, install, situation
 from testcluster import cluster as ours
 from testcluster import images, processes, settings, use
 from testcluster.commands import say
@@ -150,15 +150,23 @@ def _node_address(kubectl: Kubectl) -> str:
 # -- LogStreams --------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="session")
+def _may_define(cluster: Cluster) -> None:
+    """Nobody's LogStreams go with their definition, which tests replace and delete."""
+    tests_own = cluster.is_ours and use.FOR_TESTS.exists()
+    if not tests_own and cluster.kubectl("get", "crd", DEFINITION, "--ignore-not-found"):
+        pytest.skip(f"the cluster knows LogStreams, which tests would delete: kubectl delete crd {DEFINITION}")
+
+
 @pytest.fixture(scope="module")
-def operator(cluster: Cluster, project_images: dict[str, str]) -> Iterator[Cluster]:
+def operator(cluster: Cluster, project_images: dict[str, str], _may_define: None) -> Iterator[Cluster]:
     """The cluster with the operator."""
     if not cluster.is_ours:
         pytest.skip("KUBECONFIG names a cluster: these tests write to a folder of its node")
     install(cluster, project_images)
     yield cluster
     cluster.helm("uninstall", RELEASE, f"--namespace={SYSTEM}", "--wait")
-    cluster.kubectl("delete", "crd", "logstreams.logstream.dev", "--ignore-not-found")
+    cluster.kubectl("delete", "crd", DEFINITION, "--ignore-not-found")
     cluster.kubectl("delete", "namespace", SYSTEM)
 
 

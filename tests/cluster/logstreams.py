@@ -22,6 +22,7 @@ from websockets.sync.client import ClientConnection, connect
 
 RELEASE = "logstream-operator"
 SYSTEM = "logstream-system"
+DEFINITION = "logstreams.logstream.dev"
 CHART = settings.REPOSITORY / "charts/logstream-operator"
 TAKEN_UP_S = 60.0
 """On an idle machine NGINX answers 404, then 503, for a second or two after an Ingress or its first server has come."""

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from logstreams import CHART
+from logstreams import CHART, DEFINITION
 from testcluster import settings
 from testcluster.commands import environment
 from testcluster.errors import CommandFailed
@@ -28,11 +28,11 @@ def render(cluster: Cluster, chart: Path, *words: str, version: int = 3, namespa
 
 
 @pytest.fixture
-def defined(cluster: Cluster) -> None:
+def defined(cluster: Cluster, _may_define: None) -> None:
     """The definition is there, for resources of its kind."""
     text = render(cluster, CHART, "--show-only=templates/crd.yaml")
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", stdin=text)
-    cluster.kubectl("wait", "--for=condition=Established", "crd/logstreams.logstream.dev", "--timeout=200s")
+    cluster.kubectl("wait", "--for=condition=Established", f"crd/{DEFINITION}", "--timeout=200s")
 
 
 @VERSIONS
@@ -102,10 +102,11 @@ def test_manifests_for_kubectl_alone_are_taken(cluster: Cluster, namespace: str)
 
 
 @VERSIONS
+@pytest.mark.usefixtures("_may_define")
 def test_the_definition_outlives_the_release_and_another_release_goes_on_with_it(
     cluster: Cluster, namespace: str, version: int
 ) -> None:
-    cluster.kubectl("delete", "crd", "logstreams.logstream.dev", "--ignore-not-found")
+    cluster.kubectl("delete", "crd", DEFINITION, "--ignore-not-found")
     where = f"--namespace={namespace}"
     stream = {
         "apiVersion": "logstream.dev/v1alpha1",
@@ -115,7 +116,7 @@ def test_the_definition_outlives_the_release_and_another_release_goes_on_with_it
     }
     try:
         cluster.helm("install", "first", str(CHART), where, version=version)
-        cluster.kubectl("wait", "--for=condition=Established", "crd/logstreams.logstream.dev", "--timeout=200s")
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{DEFINITION}", "--timeout=200s")
         cluster.kubectl.apply(stream, namespace=namespace)
         cluster.helm("uninstall", "first", where, version=version)
         shown = cluster.helm("install", "second", str(CHART), where, version=version)
@@ -126,4 +127,4 @@ def test_the_definition_outlives_the_release_and_another_release_goes_on_with_it
         assert [each["name"] for each in releases] == ["second"]
     finally:
         cluster.helm("uninstall", "second", where, "--ignore-not-found", version=version)
-        cluster.kubectl("delete", "crd", "logstreams.logstream.dev", "--ignore-not-found")
+        cluster.kubectl("delete", "crd", DEFINITION, "--ignore-not-found")

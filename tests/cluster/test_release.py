@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from logstreams import RELEASE, SYSTEM, LogStream, install
+from logstreams import DEFINITION, RELEASE, SYSTEM, LogStream, install
 from testcluster import settings
 from testcluster.commands import wait_for
 from testcluster.errors import CommandFailed
@@ -94,7 +94,7 @@ def test_deleting_the_definition_leaves_nothing(stream: LogStream, project_image
     """With the operator running, which goes on when the definition is back."""
     stream.apply()
     stream.wait("Available", "True")
-    stream.cluster.kubectl("delete", "crd", "logstreams.logstream.dev")
+    stream.cluster.kubectl("delete", "crd", DEFINITION)
     wait_for("the servers to go", lambda: not stream.find("deployments,pods,services,pvc"), timeout_s=90, every_s=1)
     wait_for("the volume to go", lambda: not stream.volumes(), timeout_s=60, every_s=1)
     install(stream.cluster, project_images)

@@ -337,6 +337,21 @@ def test_a_pod_that_ends_has_nothing_to_complain_of() -> None:
             "FailedGetResourceMetric",
             id="no figures",
         ),
+        pytest.param(
+            {
+                "conditions": [
+                    {
+                        "type": "ScalingActive",
+                        "status": "False",
+                        "reason": "FailedGetResourceMetric",
+                        "message": "did not receive metrics for targeted pods (pods might be unready)",
+                    }
+                ]
+            },
+            State.UNKNOWN,
+            "NoMetricsYet",
+            id="servers that were not measured yet",
+        ),
     ],
 )
 def test_autoscaling(status: dict[str, Any], state: State, reason: str) -> None:
