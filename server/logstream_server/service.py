@@ -123,6 +123,8 @@ class Service:
         head = self.hub.head(stream, view)
         if self._lines(wish) == 0 and head:
             return Resumed(head)
+        if stream.state.status is StreamStatus.HUNG:
+            return None
         known = self._tails.get(self._tail_key(stream, wish))
         if known is None or known[0] is not head or not known[1].done() or known[1].cancelled() or known[1].exception():
             return None

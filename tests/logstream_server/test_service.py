@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -11,7 +13,15 @@ from urllib.parse import urlencode
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from logstream_server.service import MAX_SUBSCRIPTIONS
+from logstream_server.cursor import Generation
+from logstream_server.forms import NamedPath
+from logstream_server.history import Resumed
+from logstream_server.query import Wish
+from logstream_server.ring import Ring
+from logstream_server.service import MAX_SUBSCRIPTIONS, Service
+from logstream_server.settings import Settings
+from logstream_server.stream import Stream, StreamStatus
+from logstream_server.view import Format, View
 
 from .conftest import Serve
 from .process import DEADLINE_S, Server
@@ -137,6 +147,26 @@ def test_so_many_streams_fit_on_one_socket(serve: Serve, tmp_path: Path) -> None
         assert message(one)["type"] == "unsubscribed"
         ask(one, type="subscribe", stream=f"{MAX_SUBSCRIPTIONS:03}.log", tail=0)
         assert message(one)["type"] == "subscribed"
+
+
+def test_where_lines_begin_is_of_no_use_while_the_file_hangs() -> None:
+    """They would have to be read: a JSON client is told why nothing comes."""
+
+    async def run() -> None:
+        service = Service.build(Settings(paths=(NamedPath("/no/such/file"),)))
+        stream, view, wish = Stream("a.log", "/a.log", (), Ring(4096)), View(Format.TEXT), Wish("a.log", tail=1)
+        stream.ring.append(Generation(1), 0, 4, b"one\n", lines=1)
+        head = stream.ring.head()[1]
+        known = asyncio.get_running_loop().create_future()
+        service._tails[service._tail_key(stream, wish)] = head, known
+        assert service.begin_now(stream, wish, view) is None
+        known.set_result(())
+        assert service.begin_now(stream, wish, view) == Resumed(())
+        stream.state = replace(stream.state, status=StreamStatus.HUNG)
+        assert service.begin_now(stream, wish, view) is None
+        assert service.begin_now(stream, replace(wish, tail=0), view) == Resumed(head)
+
+    asyncio.run(run())
 
 
 # -- a file system that does not answer -------------------------------------------------------------------------------
