@@ -20,7 +20,8 @@ from . import __version__
 from .benchoptions import BenchOptions
 from .errors import LogstreamError, SettingsError
 from .options import did_you_mean, misspelt_variables, render_options, wants_help
-from .settings import Settings, TailOptions
+from .settings import Settings
+from .tailoptions import TailOptions
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -92,12 +93,12 @@ def serve(environ: Mapping[str, str], argv: Sequence[str]) -> int:
     return run(settings, remarks)
 
 
-def tail(_environ: Mapping[str, str], argv: Sequence[str]) -> int:
+def tail(environ: Mapping[str, str], argv: Sequence[str]) -> int:
     """`logstream tail`: until interrupted, or until the server says that there will be no more."""
     options = TailOptions.from_argv(argv)
     from .tail import run_tail  # noqa: PLC0415 - reason in the module's docstring
 
-    return run_tail(options)
+    return run_tail(options, environ)
 
 
 def bench(_environ: Mapping[str, str], argv: Sequence[str]) -> int:
@@ -127,14 +128,16 @@ examples:
     ),
     "tail": Command(
         summary="print a file's or a server's last lines, then each new one",
-        usage="[OPTION]... FILE|URL",
+        usage="[OPTION]... FILE|URL...",
         text="""\
-Prints the last lines and then each new one, and nothing else. When a server's connection breaks, it connects again and
-goes on where it was.
+Prints the last lines and then each new one, and nothing else. When a server's connection breaks, it connects again,
+goes on where it was, and says on standard error whether something is missing. Ctrl-C ends it, with status 130.
 
 examples:
   logstream tail /var/log/dpkg.log
-  logstream tail http://127.0.0.1:8080 -n 100 --grep 'ERROR|WARN'""",
+  logstream tail /var/log/nginx/*.log --since 10m
+  logstream tail http://127.0.0.1:8080 -n 100 --grep 'ERROR|WARN'
+  logstream tail https://logs.example.com --stream 'web*' --token-file token --json""",
         options=TailOptions,
         reads_variables=False,
         run=tail,

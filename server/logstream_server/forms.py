@@ -80,7 +80,12 @@ def seconds(lowest: float, highest: float) -> Form[float]:
         return _within(float(number) * _SECONDS_PER[unit or "s"], lowest, highest)
 
     allowed = f"a time from {lowest:g} to {highest:g} seconds, as 0.25, 5s, 250ms or 2m"
-    return Form("SECONDS", allowed, read, lambda value: f"{value:g}s")
+    return Form("SECONDS", allowed, read, show_seconds)
+
+
+def show_seconds(value: float | None) -> str:
+    """A span of time as it would be typed; nothing for None."""
+    return "" if value is None else f"{value:g}s"
 
 
 def size(lowest: int, highest: int) -> Form[int]:

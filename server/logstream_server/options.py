@@ -226,6 +226,9 @@ class _Scan:
         twice = "-" + word.partition("=")[0]  # one dash where two were meant
         if name is None or twice in self._flags:
             self.problems.append(Problem(word, None, "no such option" + did_you_mean(twice, self._flags)))
+        elif self._specs[name].is_switch and len(word) > len("-n") and word[2] != "=":  # several in one word, as -fn5
+            self._add(name, "yes")
+            self._short("-" + word[2:], words)
         elif len(word) > len("-n"):
             self._add(name, word[2:].removeprefix("="))
         else:

@@ -1,6 +1,6 @@
-"""What `logstream serve` and `logstream tail` can be told, as one frozen value each.
+"""What `logstream serve` can be told, as one frozen value.
 
-`cli` builds these once, from the environment and the arguments that it is given, and passes them down; nothing else
+`cli` builds it once, from the environment and the arguments that it is given, and passes them down; nothing else
 reads either. A field's help text is its documentation, with its unit; a cross-check between fields stands in
 `_conflicts`. What is not here: the mechanics of options (`options`), and anything that needs the machine: whether a
 path exists, whether a port is free.
@@ -15,9 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv6Address, ip_address
-from typing import Final
 
-from .addresses import SCHEMES, display_url
 from .errors import Problem, SettingsError
 from .forms import (
     BASE_PATH,
@@ -33,7 +31,7 @@ from .forms import (
     text,
     whole,
 )
-from .options import Collected, argument, arguments, collect, option, repeatable, switch
+from .options import Collected, arguments, collect, option, repeatable, switch
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -182,57 +180,3 @@ def _conflicts(settings: Settings, given: Collected) -> Iterator[Problem]:
     if settings.metrics_port is not None and settings.metrics_port == settings.port != 0:
         source = given.sources.get("metrics_port", "--metrics-port")
         yield Problem(source, str(settings.metrics_port), "must differ from --port")
-
-
-@dataclass(frozen=True, slots=True)
-class TailOptions:
-    """Everything that `tail` can be told: only by its arguments, since the variables are the server's."""
-
-    target: str = argument(text("FILE|URL", "a file, or a server's address"), "", "what to follow")
-    lines: int = option("-n, --lines", whole("N", 0, MAX_TAIL_LINES), 10, "how many last lines to begin with")
-    stream: str | None = option("--stream", text("NAME", "a stream's name"), None, "which of the server's streams")
-    grep: str | None = option("--grep", text("RE", "a pattern"), None, "only lines that match (RE2 syntax)")
-    exclude: str | None = option("--exclude", text("RE", "a pattern"), None, "no lines that match")
-    json: bool = switch("--json", "print JSON messages as the server sends them, one a line")
-    cursor: str | None = option("--cursor", text("CURSOR", "a cursor that a server gave"), None, "go on from there")
-    from_start: bool = switch("--from-start", "begin with the file's first line")
-    no_resume: bool = switch("--no-resume", "end when the connection does")
-    token_file: str | None = option("--token-file", text("FILE", "a file"), None, "the token for the server")
-
-    @classmethod
-    def from_argv(cls, argv: Sequence[str]) -> TailOptions:
-        """Read the arguments; SettingsError names all faults."""
-        collected = collect(cls, {}, argv)
-        options = cls(**collected.values)
-        problems = (*collected.problems, *_tail_conflicts(options, collected))
-        if problems:
-            raise SettingsError(problems)
-        return options
-
-    @property
-    def is_url(self) -> bool:
-        """Whether a server is to be followed, and not a file."""
-        return "://" in self.target
-
-    @property
-    def shown_target(self) -> str:
-        """The target without what may be secret."""
-        return display_url(self.target) if self.is_url else self.target
-
-
-def _tail_conflicts(options: TailOptions, given: Collected) -> Iterator[Problem]:
-    """As _conflicts, for `tail`."""
-    if not options.target and not any(problem.name == "FILE|URL" for problem in given.problems):
-        yield Problem("FILE|URL", None, "say what to follow")
-    if options.is_url and options.target.partition("://")[0] not in SCHEMES:
-        advice = f"must be a file, or a URL that begins with one of {', '.join(SCHEMES)}"
-        yield Problem("FILE|URL", options.shown_target, advice)
-    if options.target and not options.is_url:
-        for name in sorted(_FOR_SERVERS & given.sources.keys()):
-            yield Problem(given.sources[name], None, f"is for servers, and {options.target!r} is a file")
-    starts = [given.sources[name] for name in ("lines", "cursor", "from_start") if name in given.sources]
-    if len(starts) > 1:
-        yield Problem(" and ".join(starts), None, "each say where to begin; keep one")
-
-
-_FOR_SERVERS: Final = {"stream", "no_resume", "token_file"}

@@ -1,53 +1,209 @@
-"""`logstream tail`: follows a server (`client`) or a file (`localfile`), and prints what they give (`printer`)."""
+"""`logstream tail`: follows servers (`client`) and files (`localfile`), and prints what they give (`printer`).
+
+One source is followed in the main thread, of several each in a thread of its own. Ctrl-C ends with status 130, as
+shells have it for a program that SIGINT ended: a script can tell it from a tail that ended by itself.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
+import queue
 import stat
 import sys
-from collections.abc import Iterator
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Final
 
-from .client import LogStreamClient
+import msgspec
+
+from .client import LogStreamClient, Subscription
 from .cursor import BadCursor, parse_cursor
-from .errors import CannotFollow, Problem, SettingsError
-from .events import Disconnected
+from .errors import CannotFollow, LogstreamError, Problem, SettingsError
+from .events import ClientEvent, Disconnected, Hello, Lines
 from .filters import BadFilter, parse_filter
-from .printer import Printer
+from .lookback import lines_since
+from .paint import painted, plain
+from .printer import Look, Printer
 from .query import Wish
-from .settings import TailOptions
-from .tokens import read_tokens
+from .settings import MAX_TAIL_LINES
+from .tailoptions import Color, TailOptions, is_url, shown
+from .times import Since, parse_since
+from .trust import Access, open_access
+
+_SERVER_SINCE_LINES: Final = 100_000
+"""How far back `--since` looks at a server: some 20 MB on their way."""
+_MAX_STREAMS: Final = 64
+"""Of one socket: docs/protocol.md."""
+
+Show = Callable[[ClientEvent], None]
 
 
-def run_tail(options: TailOptions) -> int:
+def run_tail(options: TailOptions, environ: Mapping[str, str]) -> int:
     """Run `logstream tail` to its exit status; raises LogstreamError, KeyboardInterrupt, BrokenPipeError."""
     if sys.stdout is None:  # closed before the start
-        raise CannotFollow(options.shown_target, None, "standard output is closed")
+        raise CannotFollow(shown(options.targets[0]), None, "standard output is closed")
     # Of the rest that is logged, `events` tell what matters here.
     logging.basicConfig(level=logging.ERROR, format="logstream: %(message)s")
-    printer = Printer(sys.stdout.buffer, sys.stderr, options.json)
-    if options.is_url:
-        asyncio.run(_follow_server(options, printer))
+    now = datetime.now().astimezone()
+    tail = Tail(options, now, _look(options, environ))
+    if len(options.targets) == 1:
+        tail.follow(options.targets[0])
     else:
-        _follow_file(options, printer)
+        tail.follow_all()
     return 0
 
 
-# -- a file ------------------------------------------------------------------------------------------------------------
+def _look(options: TailOptions, environ: Mapping[str, str]) -> Look:
+    """Whether there is a terminal, which nothing may harm, and whether it wants colours."""
+    terminal = os.isatty(sys.stdout.fileno())
+    colored = options.color is Color.ALWAYS or (
+        options.color is Color.AUTO and terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    )
+    many = len(options.targets) > 1 or len(options.streams) > 1 or any(map(_is_glob, options.streams))
+    paint = painted if colored else plain if terminal else None
+    return Look(options.json, paint, many and not options.no_prefix, colored)
 
 
-def _follow_file(options: TailOptions, printer: Printer) -> None:
-    from .localfile import LocalFile  # noqa: PLC0415 - a server is followed without what reads files
+class Tail:
+    """Follows all targets of the options."""
 
-    with LocalFile(options.target, _wish(options)) as file:
-        for event in file.events(sys.stdout.fileno()):
-            printer.show(event)
+    def __init__(self, options: TailOptions, now: datetime, look: Look) -> None:
+        self._options = options
+        self._now = now
+        self._since = None if options.since is None else _read_since(options.since, now)
+        self._wish = _wish(options)
+        self._labels = _labels(options.targets)
+        names = [label for target, label in self._labels.items() if not is_url(target)]
+        self._printer = Printer(sys.stdout.buffer, sys.stderr, look, names)
+        self._lock = threading.Lock()
+        self._accesses = {
+            target: open_access(target, options.token_file, options.ca_file, options.insecure)
+            for target in filter(is_url, options.targets)
+        }
+
+    def follow(self, target: str) -> None:
+        """Until it ends."""
+        show = partial(self._show, target, {})
+        if is_url(target):
+            asyncio.run(self._follow_server(target, self._accesses[target], show))
+        else:
+            self._follow_file(target, show)
+
+    def follow_all(self) -> None:
+        """All in turns, until nobody reads any more or all have ended; those that cannot be followed are named."""
+        ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+        def run(target: str) -> None:
+            try:
+                self.follow(target)
+            except (LogstreamError, OSError) as error:
+                ended.put(error)
+            else:
+                ended.put(None)
+
+        for target in self._options.targets:
+            threading.Thread(target=run, args=(target,), daemon=True).start()
+        for left in reversed(range(len(self._options.targets))):
+            error = ended.get()
+            if error is not None and (not isinstance(error, LogstreamError) or not left):
+                raise error
+            with self._lock:
+                sys.stderr.write(f"logstream: {error}\n")
+
+    def _show(self, target: str, sinces: dict[str, Since], event: ClientEvent) -> None:
+        stream = getattr(event, "stream", None) or ""
+        if self._since is not None and isinstance(event, Lines):
+            since = sinces.setdefault(stream, Since(self._since, self._now))
+            event = msgspec.structs.replace(event, lines=since.admitted(event.lines))
+        several = len(self._labels) > 1
+        label = self._labels[target]
+        name = label if not is_url(target) else f"{label}/{stream}" if several else stream
+        with self._lock:
+            self._printer.show(event, label if several else "", name)
+
+    # -- a file -------------------------------------------------------------------------------------------------------
+
+    def _follow_file(self, path: str, show: Show) -> None:
+        from .localfile import LocalFile  # noqa: PLC0415 - a server is followed without what reads files
+
+        wish = self._wish
+        if self._since is not None:
+            count = lines_since(path, self._since, self._now)
+            whole = count is None or count > MAX_TAIL_LINES
+            wish = replace(wish, tail=None if whole else count, from_start=whole)
+        with LocalFile(path, wish) as file:
+            for event in file.events(sys.stdout.fileno()):
+                show(event)
+
+    # -- a server -----------------------------------------------------------------------------------------------------
+
+    async def _follow_server(self, url: str, access: Access, show: Show) -> None:
+        options = self._options
+        streams = await _find_streams(url, access, options.streams)
+        lines = options.lines if self._since is None else _SERVER_SINCE_LINES
+        start = (lines, options.cursor, options.from_start, _patterns(options.grep), _patterns(options.exclude))
+        client = LogStreamClient(url, streams[0], *start, headers=access.headers, tls=access.tls)
+        with _while_read(sys.stdout.fileno()):
+            async with client:
+                for stream in streams[1:]:
+                    await client.subscribe(Subscription(stream, *start))
+                async for event in client:
+                    if options.no_resume and isinstance(event, Disconnected):
+                        raise CannotFollow(client.url, event.code, event.reason)
+                    show(event)
+
+
+async def _find_streams(url: str, access: Access, wanted: tuple[str, ...]) -> list[str | None]:
+    """The names of the streams; globs are compared with those that the server has now."""
+    if not any(map(_is_glob, wanted)):
+        return list(wanted) or [None]
+    async with LogStreamClient(url, tail=0, headers=access.headers, tls=access.tls) as client:
+        async for event in client:
+            if isinstance(event, Hello):
+                names = [str(each.get("name")) for each in event.streams]
+                found: list[str | None] = []
+                found += dict.fromkeys(name for glob in wanted for name in names if fnmatchcase(name, glob))
+                if 0 < len(found) <= _MAX_STREAMS:
+                    return found
+                many = f"{len(found)} streams match, and {_MAX_STREAMS} are the most"
+                none = f"no stream matches {' or '.join(map(repr, wanted))}; there are: {', '.join(names[:20])}"
+                raise CannotFollow(client.url, None, many if found else none)
+    raise CannotFollow(shown(url), None, "it has said nothing")
+
+
+def _is_glob(name: str) -> bool:
+    return any(each in name for each in "*?[")
+
+
+def _labels(targets: tuple[str, ...]) -> dict[str, str]:
+    """What each target is called: a file's own name, where that is not the name of two."""
+    short = {target: _host(target) if is_url(target) else os.path.basename(target) or target for target in targets}
+    times = Counter(short.values())
+    return {target: label if times[label] == 1 else shown(target) for target, label in short.items()}
+
+
+def _host(url: str) -> str:
+    return shown(url).partition("://")[2].partition("/")[0]
+
+
+def _read_since(text: str, now: datetime) -> float:
+    try:
+        return parse_since(text, now)
+    except ValueError as error:
+        advice = "must be a span such as 90s, 10m, 2h or 1d, or a time such as 14:30, 2026-11-24 or '2026-11-24 14:30'"
+        raise SettingsError((Problem("--since", text, advice),)) from error
 
 
 def _wish(options: TailOptions) -> Wish:
-    """What is wanted of the file; SettingsError names all faults."""
+    """What is wanted of a file; SettingsError names all faults."""
     problems = []
     cursor, chosen = None, parse_filter()
     try:
@@ -66,28 +222,6 @@ def _wish(options: TailOptions) -> Wish:
 
 def _patterns(pattern: str | None) -> list[str]:
     return [pattern] if pattern else []
-
-
-# -- a server ----------------------------------------------------------------------------------------------------------
-
-
-async def _follow_server(options: TailOptions, printer: Printer) -> None:
-    client = LogStreamClient(
-        options.target,
-        options.stream,
-        options.lines,
-        options.cursor,
-        options.from_start,
-        _patterns(options.grep),
-        _patterns(options.exclude),
-        headers=_authorization(options.token_file),
-    )
-    with _while_read(sys.stdout.fileno()):
-        async with client:
-            async for event in client:
-                if options.no_resume and isinstance(event, Disconnected):
-                    raise CannotFollow(client.url, event.code, event.reason)
-                printer.show(event)
 
 
 @contextmanager
@@ -115,13 +249,3 @@ def _while_read(out: int) -> Iterator[None]:
         raise
     finally:
         loop.remove_reader(out)
-
-
-def _authorization(token_file: str | None) -> dict[str, str]:
-    """The header that carries the first token of the file."""
-    if token_file is None:
-        return {}
-    try:
-        return {"Authorization": f"Bearer {read_tokens((token_file,))[0].decode()}"}
-    except UnicodeDecodeError as error:
-        raise SettingsError((Problem("--token-file", token_file, "holds a token that is not UTF-8"),)) from error

@@ -54,7 +54,9 @@ def test_no_command_at_all_gets_the_same_page_as_an_error() -> None:
     assert done.stderr == run("--help").stdout
 
 
-@pytest.mark.parametrize(("command", "word"), [("serve", "LOGSTREAM_RING_BYTES"), ("tail", "--from-start")])
+@pytest.mark.parametrize(
+    ("command", "word"), [("serve", "LOGSTREAM_RING_BYTES"), ("tail", "--from-start"), ("bench", "--reconnect")]
+)
 def test_each_command_has_its_help_with_examples(command: str, word: str) -> None:
     done = run(command, "--no-such-flag", "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -122,7 +124,7 @@ def test_tail_has_the_same_manners() -> None:
 
 
 def test_a_value_with_odd_bytes_is_shown_and_not_choked_on() -> None:
-    command = [os.fsencode(sys.executable), b"-m", b"logstream_server", b"tail", b"a", b"b\xff\x1b[2J"]
+    command = [os.fsencode(sys.executable), b"-m", b"logstream_server", b"bench", b"a", b"b\xff\x1b[2J"]
     done = subprocess.run(command, capture_output=True, check=False, timeout=60)
     assert done.returncode == 2
     assert done.stderr.split(b"\n")[0] == rb"argument 'b\udcff\x1b[2J': is one too many"

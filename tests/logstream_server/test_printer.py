@@ -18,13 +18,16 @@ from logstream_server.events import (
     Reconnected,
     ServerError,
 )
-from logstream_server.printer import Printer, remark_on
+from logstream_server.paint import painted
+from logstream_server.printer import Look, Printer, remark_on
+
+LOST = "cannot go on where it was, lines may be missing"
 
 
 def printed(*events: ClientEvent, as_json: bool = False) -> tuple[str, str]:
     """Standard output and standard error for the events."""
     out, log = io.BytesIO(), io.StringIO()
-    printer = Printer(out, log, as_json)
+    printer = Printer(out, log, Look(as_json=as_json))
     for event in events:
         printer.show(event)
     return out.getvalue().decode(), log.getvalue()
@@ -62,6 +65,12 @@ def test_what_happens_is_said_on_standard_error() -> None:
         Disconnected("refused", None, 0.2),
         Reconnected(2, 1.25),
         Hello("s", "c", False, "the file was truncated"),
+        Disconnected("gone", 1006, 0.1),
+        Reconnected(2, 0.25),
+        Hello("s", "c", True),
+        Disconnected("gone", 1006, 0.1),
+        Reconnected(2, 0.25),
+        Hello(None, None),
         Gap("s", "lost", "the rotated file is gone", 12),
         Gap("s", "slow"),
         Event("s", "rotated"),
@@ -73,8 +82,11 @@ def test_what_happens_is_said_on_standard_error() -> None:
     assert log.splitlines() == [
         "logstream: no connection: gone; trying again",
         "logstream: no connection: refused; trying again",
-        "logstream: connected again after 1.2 s",
-        "logstream: s: cannot go on where it was, lines may be missing: the file was truncated",
+        f"logstream: connected again after 1.2 s; s: {LOST}: the file was truncated",
+        "logstream: no connection: gone; trying again",
+        "logstream: connected again after 0.2 s; nothing is missing",
+        "logstream: no connection: gone; trying again",
+        "logstream: connected again after 0.2 s; going on",
         "logstream: s: 12 bytes are missing here: the rotated file is gone",
         "logstream: s: lines are missing here: slow",
         "logstream: s: rotated",
@@ -99,3 +111,45 @@ def test_every_kind_of_event_has_its_remark_or_none() -> None:
     """Lines are no news."""
     assert remark_on(Lines("s", "c", 0, ["a"])) == ""
     assert remark_on(Hello("s", "c", True)) == ""
+
+
+def test_lines_of_several_sources_begin_with_its_name() -> None:
+    """All equally wide, also when another name turns up; an unfinished line is not mixed with another's."""
+    out, log = io.BytesIO(), io.StringIO()
+    printer = Printer(out, log, Look(prefixed=True), ["a.log", "web"])
+    printer.show(Lines("s", "c", 0, ["one", "two"]), "a.log", "a.log")
+    printer.show(Lines("s", "c", 0, ["half"], partial=True), "web", "web")
+    printer.show(Lines("s", "c", 0, [" done", "next"], continued=True), "web", "web")
+    printer.show(Lines("s", "c", 0, ["half"], partial=True), "web", "web")
+    printer.show(Lines("s", "c", 0, ["three"]), "a.log", "a.log")
+    printer.show(Lines("s", "c", 0, ["rest"], continued=True), "web", "web")
+    printer.show(Lines("s", "c", 0, ["x"]), "h", "h/longer.log")
+    printer.show(Disconnected("gone", None, 1), "h", "h/longer.log")
+    assert out.getvalue().decode().splitlines() == [
+        "a.log | one",
+        "a.log | two",
+        "web   | half done",
+        "web   | next",
+        "web   | half",
+        "a.log | three",
+        "web   | rest",
+        "h/longer.log | x",
+    ]
+    assert log.getvalue() == "logstream: h: no connection: gone; trying again\n"
+
+
+def test_for_a_terminal_lines_and_remarks_are_made_harmless() -> None:
+    out, log = io.BytesIO(), io.StringIO()
+    printer = Printer(out, log, Look(paint=painted))
+    printer.show(Lines("s", "c", 0, ["\x1b]0;title\x07 ERROR"]))
+    printer.show(Disconnected("\x1b[2Jgone", None, 1))
+    assert out.getvalue() == b"\x1b[31m\\x1b]0;title\\x07 ERROR\x1b[0m\n"
+    assert log.getvalue() == "logstream: no connection: \\x1b[2Jgone; trying again\n"
+
+
+def test_json_for_a_terminal_stays_json() -> None:
+    out, log = io.BytesIO(), io.StringIO()
+    Printer(out, log, Look(as_json=True, paint=painted)).show(Lines("s", "c", 0, ["\x1b[2J\x9b2J\x7f"]))
+    assert out.getvalue().isascii()
+    assert b"\x1b" not in out.getvalue()
+    assert json.loads(out.getvalue())["lines"] == ["\x1b[2J\x9b2J\x7f"]

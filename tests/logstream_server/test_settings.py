@@ -9,7 +9,7 @@ import pytest
 from logstream_server.errors import SettingsError
 from logstream_server.forms import NamedPath
 from logstream_server.options import render_options, specs_of
-from logstream_server.settings import LogFormat, LogLevel, Settings, TailOptions, Watch, is_loopback
+from logstream_server.settings import LogFormat, LogLevel, Settings, Watch, is_loopback
 
 LOG = NamedPath("/var/log/x.log")
 
@@ -180,44 +180,3 @@ def test_the_help_page_shows_each_flag_and_each_variable() -> None:
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Settings().port = 1  # type: ignore[misc]
-
-
-def test_tail_needs_only_what_to_follow() -> None:
-    assert TailOptions.from_argv(["http://h:8080"]) == TailOptions(target="http://h:8080", lines=10)
-
-
-def test_every_option_of_tail_reaches_its_field() -> None:
-    flags = ["--stream=s", "--grep=g", "--exclude=e", "--json", "-n", "5", "--no-resume", "--token-file=t"]
-    expected = TailOptions("http://h", 5, "s", "g", "e", json=True, no_resume=True, token_file="t")
-    assert TailOptions.from_argv(["http://h", *flags]) == expected
-    assert TailOptions.from_argv(["x", "--cursor=c"]) == TailOptions("x", cursor="c")
-    assert TailOptions.from_argv(["x", "--from-start"]) == TailOptions("x", from_start=True)
-
-
-@pytest.mark.parametrize(
-    ("argv", "expected"),
-    [
-        pytest.param([], "FILE|URL: say what to follow", id="nothing to follow"),
-        pytest.param([""], "FILE|URL '': must be a file, or a server's address", id="an empty word to follow"),
-        pytest.param(["a", "b"], "argument 'b': is one too many", id="two things to follow"),
-        pytest.param(
-            ["a", "-n5", "--cursor=c"], "--lines and --cursor: each say where to begin; keep one", id="two starts"
-        ),
-        pytest.param(
-            ["ftp://u:secret@h/log?token=secret"],
-            "FILE|URL 'ftp://h/log': must be a file, or a URL that begins with one of http, https, ws, wss",
-            id="a URL of another kind",
-        ),
-        pytest.param(
-            ["a", "--no-resume", "--stream=s", "--token-file=t"],
-            "--no-resume: is for servers, and 'a' is a file\n"
-            "--stream: is for servers, and 'a' is a file\n"
-            "--token-file: is for servers, and 'a' is a file",
-            id="options for servers, with a file",
-        ),
-    ],
-)
-def test_tail_says_what_is_wrong(argv: list[str], expected: str) -> None:
-    with pytest.raises(SettingsError) as caught:
-        TailOptions.from_argv(argv)
-    assert str(caught.value) == expected

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
+import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +21,10 @@ from websockets.asyncio.server import ServerConnection
 from websockets.frames import Close
 
 from logstream_server.errors import CannotFollow, SettingsError
-from logstream_server.settings import TailOptions
 from logstream_server.tail import run_tail
+from logstream_server.tailoptions import TailOptions
 
+from .conftest import Serve
 from .process import DEADLINE_S, command, eventually
 from .script import Script, hello, lines, playing, run, scene
 from .tailing.checker import assert_exact
@@ -28,7 +33,7 @@ from .tailing.harness import Writer, append, append_bytes, copytruncate, numbere
 
 def tail(options: TailOptions) -> None:
     """run_tail beside a server in the same loop: in a thread, since it brings a loop of its own."""
-    assert run_tail(options) == 0
+    assert run_tail(options, {}) == 0
 
 
 def test_tail_prints_goes_on_and_ends_with_the_refusal(
@@ -44,7 +49,7 @@ def test_tail_prints_goes_on_and_ends_with_the_refusal(
             scene(hello(), lines("c2", "b"), Close(4004, "no stream app.log")),
         )
         async with playing(script) as url:
-            options = TailOptions(target=url, lines=3, stream="app.log", grep="g", exclude="e", token_file=str(token))
+            options = TailOptions((url,), lines=3, streams=("app.log",), grep="g", exclude="e", token_file=str(token))
             with pytest.raises(CannotFollow, match=rf"cannot follow {url}: no stream app.log \(close code 4004\)"):
                 await asyncio.to_thread(tail, options)
         assert script.queries[0] == {"stream": ["app.log"], "tail": ["3"], "grep": ["g"], "exclude": ["e"]}
@@ -64,7 +69,7 @@ def test_tail_without_resume_ends_with_the_connection(capfdbinary: pytest.Captur
         script = Script(scene(hello(), lines("c1", "a"), Close(1001, "going")))
         async with playing(script) as url:
             with pytest.raises(CannotFollow, match=r"going \(close code 1001\)"):
-                await asyncio.to_thread(tail, TailOptions(target=url, no_resume=True))
+                await asyncio.to_thread(tail, TailOptions((url,), no_resume=True))
 
     run(test())
     assert capfdbinary.readouterr().out == b"a\n"
@@ -73,14 +78,14 @@ def test_tail_without_resume_ends_with_the_connection(capfdbinary: pytest.Captur
 @pytest.mark.parametrize(
     ("options", "name"),
     [
-        pytest.param(TailOptions(target="http://h", token_file="/no/such/file"), "--token-file", id="no token file"),
-        pytest.param(TailOptions(target="http://h", token_file=os.devnull), "--token-file", id="an empty token file"),
+        pytest.param(TailOptions(("http://h",), token_file="/no/such/file"), "--token-file", id="no token file"),
+        pytest.param(TailOptions(("http://h",), token_file=os.devnull), "--token-file", id="an empty token file"),
     ],
 )
 def test_tail_names_the_option_that_is_wrong(options: TailOptions, name: str) -> None:
     """As a problem of the settings, which ends with status 2."""
     with pytest.raises(SettingsError) as caught:
-        run_tail(options)
+        run_tail(options, {})
     assert [problem.name for problem in caught.value.problems] == [name]
 
 
@@ -419,3 +424,187 @@ def test_tail_without_a_standard_output_says_so(log: Path) -> None:
         1,
         f"logstream: cannot follow {log}: standard output is closed\n",
     )
+
+
+# Several sources
+
+
+def test_tail_of_several_files_says_which_line_is_whose(
+    tail_of: Callable[..., Tail], log: Path, tmp_path: Path
+) -> None:
+    """Also of one that comes later; Ctrl-C ends all."""
+    other = tmp_path / "other.log"
+    tail = tail_of("-n", "1", log, other)
+    eventually(lambda: "app.log   | old 12" in tail.lines)
+    tail.remarks_on("logstream: other.log: other.log: waiting: the file does not exist yet")
+    append(other, "there")
+    append(log, "new")
+    eventually(lambda: sorted(tail.lines) == ["app.log   | new", "app.log   | old 12", "other.log | there"])
+    assert tail.interrupt() == 130
+
+
+def test_tail_of_several_without_prefixes(tail_of: Callable[..., Tail], log: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.log"
+    append(other, "there")
+    tail = tail_of("-n", "1", "--no-prefix", log, other)
+    eventually(lambda: sorted(tail.lines) == ["old 12", "there"])
+
+
+def test_tail_of_files_with_the_same_name_shows_their_paths(
+    tail_of: Callable[..., Tail], log: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "b" / "app.log"
+    other.parent.mkdir()
+    append(other, "there")
+    tail = tail_of("-n", "1", log, other)
+    eventually(lambda: {line.split(" | ")[0].strip() for line in tail.lines} == {str(log), str(other)})
+
+
+def test_tail_goes_on_with_the_others_when_one_cannot_be_followed(
+    tail_of: Callable[..., Tail], log: Path, tmp_path: Path
+) -> None:
+    """And ends with status 1 when none is left."""
+    tail = tail_of("-n", "1", log, tmp_path, "http://127.0.0.1:1")
+    eventually(lambda: sum("cannot follow" in remark for remark in tail.remarks) == 2)
+    eventually(lambda: tail.lines)
+    append(log, "new")
+    eventually(lambda: len(tail.lines) == 2)
+    assert any("cannot follow http://127.0.0.1:1: " in remark for remark in tail.remarks)
+    words, environment = command(("tail", tmp_path, "http://127.0.0.1:1"))
+    done = subprocess.run(words, env=environment, capture_output=True, timeout=DEADLINE_S, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count(b"cannot follow")) == (1, b"", 2)
+
+
+def test_tail_of_several_ends_quietly_as_soon_as_nobody_reads(log: Path, tmp_path: Path) -> None:
+    words, environment = command(("tail", "-n", "1", log, tmp_path / "other.log"))
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().endswith(b"old 12\n")
+        process.stdout.close()
+        assert process.wait(DEADLINE_S) == 141
+
+
+# A real server
+
+
+def test_tail_says_how_long_it_was_away_and_that_nothing_is_missing(
+    serve: Serve, tail_of: Callable[..., Tail], log: Path
+) -> None:
+    server = serve(log)
+    tail = tail_of("-n", "1", server.url)
+    tail.prints("old 12")
+    server.kill()
+    append(log, "while away")
+    serve("--port", str(server.port), log)
+    tail.prints("old 12", "while away")
+    back = eventually(lambda: [remark for remark in tail.remarks if "connected again" in remark])
+    assert re.fullmatch(r"logstream: connected again after \d+\.\d s; nothing is missing", back[0])
+
+
+def test_tail_says_when_something_is_missing_after_it_was_away(
+    serve: Serve, tail_of: Callable[..., Tail], log: Path
+) -> None:
+    server = serve(log)
+    tail = tail_of("-n", "1", server.url)
+    tail.prints("old 12")
+    server.kill()
+    log.unlink()
+    append(log, "another file")
+    serve("--port", str(server.port), log)
+    back = eventually(lambda: [remark for remark in tail.remarks if "connected again" in remark])
+    assert "cannot go on where it was, lines may be missing" in back[0]
+
+
+def test_tail_of_several_streams_by_a_glob(
+    serve: Serve, tail_of: Callable[..., Tail], log: Path, tmp_path: Path
+) -> None:
+    web, other = tmp_path / "web.log", tmp_path / "other.txt"
+    append(web, "GET")
+    append(other, "no")
+    server = serve(log, web, other)
+    tail = tail_of("-n", "1", "--stream", "*.log", server.url)
+    eventually(lambda: sorted(tail.lines) == ["app.log | old 12", "web.log | GET"])
+    append(web, "POST")
+    eventually(lambda: "web.log | POST" in tail.lines)
+    words, environment = command(("tail", "--stream", "x*", server.url))
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 1
+    assert "no stream matches 'x*'; there are: app.log, web.log, other.txt" in done.stderr
+
+
+def test_tail_begins_with_the_first_line_that_is_not_older(
+    serve: Serve, tail_of: Callable[..., Tail], tmp_path: Path
+) -> None:
+    """Of a file and of a server."""
+    log = tmp_path / "app.log"
+    append(log, *(f"2026-11-24T0{hour}:00:00Z line {hour}" for hour in range(8)), "  at frame")
+    server = serve(log)
+    wanted = ["2026-11-24T06:00:00Z line 6", "2026-11-24T07:00:00Z line 7", "  at frame"]
+    for target in (log, server.url):
+        tail = tail_of("--since", "2026-11-24T05:30:00Z", target)
+        tail.prints(*wanted)
+    append(log, "new")
+    tail.prints(*wanted, "new")
+
+
+def test_tail_goes_through_the_proxy_of_the_environment(serve: Serve, log: Path) -> None:
+    """As other tools do; NO_PROXY leaves it out."""
+    server = serve(log)
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+
+        def refuse() -> None:
+            connection, _ = proxy.accept()
+            with connection:
+                asked.append(connection.recv(4096))
+                connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        words, environment = command(("tail", "-n", "1", server.url))
+        environment["http_proxy"] = environment["https_proxy"] = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        environment.pop("no_proxy", None)
+        environment.pop("NO_PROXY", None)
+        done = subprocess.run(words, env=environment, capture_output=True, timeout=DEADLINE_S, check=False)
+        thread.join()
+    assert done.returncode == 1
+    assert asked[0].startswith(f"CONNECT 127.0.0.1:{server.port} ".encode())
+    environment["no_proxy"] = "127.0.0.1"
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"old 12\n"
+        process.kill()
+
+
+# A terminal
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "expected"),
+    [
+        pytest.param([], {}, b"\x1b[31mERROR \\x1b[2J\x1b[0m", id="colours, and nothing that harms"),
+        pytest.param([], {"NO_COLOR": "1"}, b"ERROR \\x1b[2J", id="NO_COLOR"),
+        pytest.param(["--color", "never"], {}, b"ERROR \\x1b[2J", id="never"),
+        pytest.param(["--color", "always"], {"NO_COLOR": "1"}, b"\x1b[31mERROR \\x1b[2J\x1b[0m", id="always"),
+    ],
+)
+def test_tail_on_a_terminal(log: Path, arguments: list[str], environ: dict[str, str], expected: bytes) -> None:
+    append(log, "ERROR \x1b[2J")
+    words, environment = command(("tail", "-n", "1", *arguments, log))
+    environment = {name: value for name, value in environment.items() if name != "NO_COLOR"} | {"TERM": "xterm"}
+    screen, terminal = pty.openpty()
+    with subprocess.Popen(words, stdout=terminal, stderr=terminal, env=environment | environ) as process:
+        os.close(terminal)
+        shown = b""
+        while not shown.endswith(b"\n"):
+            shown += os.read(screen, 4096)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE_S) == 130
+    os.close(screen)
+    assert shown == expected + b"\r\n"
+
+
+def test_tail_into_a_pipe_gives_the_bytes_as_they_are(tail_of: Callable[..., Tail], log: Path) -> None:
+    append(log, "ERROR \x1b[2J")
+    tail_of("-n", "1", log).prints("ERROR \x1b[2J")
+    tail_of("-n", "1", "--color", "always", log).prints("\x1b[31mERROR \\x1b[2J\x1b[0m")
