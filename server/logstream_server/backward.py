@@ -18,7 +18,7 @@ import stringzilla
 
 from .filters import LineFilter
 from .framing import HOLE_BYTES, MARKER_BYTES, incomplete_utf8
-from .needle import needle_of
+from .needle import needles_of
 from .snapshot import Snapshot
 from .view import BOM
 
@@ -65,7 +65,7 @@ class BackwardSearch:
         self.is_over = end == 0
         self._snapshot = snapshot
         self._filter = chosen
-        self._needle = needle_of(chosen)
+        self._needles = needles_of(chosen)
         self._max_line_bytes, self._block_bytes = max_line_bytes, block_bytes
         self._end = end  # of what has not been read; a line ends there, or goes on with:
         self._carry = b""  # the rest of it, as far as it is kept
@@ -152,13 +152,19 @@ class BackwardSearch:
     def _select(self, text: bytes, cut: int, start: int) -> list[Found]:
         """Those of the lines from `cut` on that pass, the last first. `text` stands at `start` and ends with its last
         line, as far as that is kept."""
-        begins = self._with_needle(text, cut) if self._needle else None
+        begins = self._with_needles(text, cut) if self._needles else None
+        if begins == []:
+            self._partial_end = None
+            return []
+        is_plain = start > 0 and self._partial_end is None and not self._is_odd(text)
+        if begins is None and is_plain and _is_utf8(text) and self._filter.passes_none(text, cut):
+            return []
         if begins is None:
             lines = (text[cut:] if cut else text).split(b"\n")
         else:
             lines = [text[begin : _line_end(text, begin)] for begin in begins]
         shown = lines
-        if start == 0 or self._partial_end is not None or self._is_odd(text, lines):
+        if not is_plain:
             if begins is None:
                 begins = _begins(lines, cut)
             shown = [self._shown(line, start + begin) for line, begin in zip(lines, begins, strict=False)]
@@ -171,22 +177,28 @@ class BackwardSearch:
         self._partial_end = None
         return found
 
-    def _with_needle(self, text: bytes, cut: int) -> list[int] | None:
-        """Where the lines that have the needle begin; None when they are many."""
-        begins: list[int] = []
-        at = _find(text, self._needle, cut)
-        while at >= 0:
-            if len(begins) >= MANY:
-                return None
-            begins.append(max(cut, text.rfind(b"\n", cut, at) + 1))
-            at = _find(text, self._needle, _line_end(text, at))
-        return begins
+    def _with_needles(self, text: bytes, cut: int) -> list[int] | None:
+        """Where the lines that have a needle begin; None when they are many."""
+        begins: set[int] = set()
+        for needle in self._needles:
+            at = _find(text, needle, cut)
+            while at >= 0:
+                if len(begins) >= MANY:
+                    return None
+                begins.add(max(cut, text.rfind(b"\n", cut, at) + 1))
+                at = _find(text, needle, _line_end(text, at))
+        return sorted(begins)
 
-    def _is_odd(self, text: bytes, lines: list[bytes]) -> bool:
+    def _is_odd(self, text: bytes) -> bool:
         """Whether a line may be shown otherwise than it stands there."""
         if _find(text, b"\r", 0) >= 0 or _find(text, b"\0", 0) >= 0:
             return True
-        return len(text) > self._max_line_bytes and max(map(len, lines), default=0) > self._max_line_bytes
+        at = 0
+        while len(text) - at > self._max_line_bytes:
+            at = text.rfind(b"\n", at, at + self._max_line_bytes + 1) + 1
+            if not at:
+                return True
+        return False
 
     def _shown(self, line: bytes, offset: int) -> bytes:
         if offset == 0 and line.startswith(BOM):
@@ -215,6 +227,16 @@ def _find(text: bytes, needle: bytes, start: int) -> int:
     """As bytes.find, with the processor's vector instructions: some thirty times as fast."""
     at: int = stringzilla.find(text, needle, start)
     return at
+
+
+def _is_utf8(text: bytes) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _line_end(text: bytes, at: int) -> int:

@@ -13,6 +13,8 @@ from .filters import LineFilter
 
 LEAST_BYTES: Final = 2
 """One byte is in most lines."""
+MOST: Final = 8
+"""Alternatives, for each of which a block is searched; for more, RE2 is as quick."""
 
 _REPEAT: Final = re.compile(r"\{\d+(?:,\d*)?\}")
 _CLASS: Final = re.compile(r"\[\^?[^\[\]\\^][^\[\]\\]*\]")
@@ -22,9 +24,32 @@ _NOT_PLAIN: Final = frozenset("\n\ufffd")
 """A newline is in no line; U+FFFD is what a viewer sees for bytes that are something else."""
 
 
-def needle_of(chosen: LineFilter) -> bytes:
-    """Bytes that each line has that passes, as it stands in the file; b"" when none are known."""
-    return max((required_bytes(pattern) for pattern in chosen.grep), key=len, default=b"")
+def needles_of(chosen: LineFilter) -> tuple[bytes, ...]:
+    """Bytes of which each line that passes has at least one, as it stands in the file; none when none are known."""
+    known = [needles for pattern in chosen.grep if (needles := _needles(pattern))]
+    return min(known, key=lambda needles: (len(needles), -min(map(len, needles))), default=())
+
+
+def _needles(pattern: str) -> tuple[bytes, ...]:
+    """One for each of the pattern's alternatives."""
+    found = {required_bytes(branch) for branch in _branches(pattern)}
+    return tuple(sorted(found)) if b"" not in found and len(found) <= MOST else ()
+
+
+def _branches(pattern: str) -> list[str]:
+    """What stands between the bars that are in no brackets; one that is not understood is left whole."""
+    branches, begin, at = [], 0, 0
+    while at < len(pattern):
+        if pattern[at] == "|":
+            branches.append(pattern[begin:at])
+            begin = at = at + 1
+            continue
+        atom, _ = _atom(pattern, at)
+        if atom is None:
+            return [pattern]
+        at += atom
+        at += len(_repeat(pattern, at))
+    return [*branches, pattern[begin:]]
 
 
 def required_bytes(pattern: str) -> bytes:

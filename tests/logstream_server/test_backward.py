@@ -82,6 +82,7 @@ FILTERS = [
     parse_filter([], ["a"]),
     parse_filter(["ab.*c"], ["\ufffd"]),
     parse_filter(["^$"]),
+    parse_filter(["ab|xx"]),
 ]
 LINES = st.lists(
     st.one_of(
@@ -146,7 +147,7 @@ def keep_ends(content: bytes) -> list[bytes]:
     return [*lines[:-1], lines[-1][:-1]] if lines[-1] != b"\n" else lines[:-1]
 
 
-@pytest.mark.parametrize("pattern", ["needle", "n.*e", "(?i)NEEDLE"])
+@pytest.mark.parametrize("pattern", ["needle", "n.*e", "(?i)NEEDLE", "nee|dle"])
 def test_many_lines_with_the_needle_in_one_block(path: Path, pattern: str) -> None:
     path.write_bytes(b"".join(b"%d needle\nhay\n" % number for number in range(2 * backward.MANY)))
     found = searched(path, parse_filter([pattern]))

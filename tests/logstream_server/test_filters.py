@@ -241,6 +241,23 @@ def test_the_largest_allowed_filter_compiles() -> None:
     assert MAX_PATTERN_MEMORY >= 1 << 20
 
 
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [(["x+y"], True), (["^b.d$"], False), ([r"\Ab"], False), (["b", "x?y"], True), (["bad"], False), ([], False)],
+)
+def test_many_lines_are_refused_at_once_where_that_is_sure(patterns: list[str], expected: bool) -> None:
+    """Also from the beginning of a line on."""
+    line_filter = parse_filter(patterns)
+    assert line_filter.passes_none(b"a\nbad\nc") is expected
+    assert line_filter.passes_none(b"xxy\na\nbad\nc", 4) is expected
+
+
+@given(st.lists(st.text("ab^$.\n é", max_size=6)), st.sampled_from(["^a", "b$", "a.b", "^$", "a|é", "(?i)A", "^ *$"]))
+def test_what_is_refused_at_once_has_no_line_that_passes(lines: list[str], pattern: str) -> None:
+    line_filter, text = parse_filter([pattern]), "\n".join(lines).encode()
+    assert line_filter.passes_none(text) == (not line_filter.select(text.split(b"\n")))
+
+
 def test_threads_may_share_a_filter() -> None:
     """RE2 lets go of the interpreter's lock while it searches, so threads really do run at once."""
     line_filter = parse_filter([r"status=\d+", "GET"], [r"5\d\d$"])
