@@ -7,7 +7,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test e2e cluster-up cluster-down cluster-images check format clean environment
+.PHONY: help serve test e2e cluster-up cluster-down cluster-images check format manual clean environment
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -39,15 +39,19 @@ cluster-images: environment  ## build the images of server and operator into the
 cluster-down: environment  ## remove the cluster, with everything that is in it
 	@$(CLUSTER) down
 
-check: environment  ## look for mistakes without running anything: ruff, mypy, import contracts
+check: environment  ## look for mistakes without running anything: ruff, mypy, import contracts, the manual page
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(BIN)/logstream manual | cmp -s - docs/logstream.1 || { echo "docs/logstream.1 is old: make manual" >&2; exit 1; }
 
 format: environment  ## lay the code out, and mend what ruff can mend by itself
 	$(BIN)/ruff check --fix --exit-zero .
 	$(BIN)/ruff format .
+
+manual: environment  ## write docs/logstream.1 anew, after a change of options or their texts
+	$(BIN)/logstream manual > docs/logstream.1
 
 environment:
 	@.ci/environment $(VENV) dev,operator

@@ -14,7 +14,10 @@ declare -A command_of=(
     [fuse3]=fusermount3  # unmounts it
     [curl]=curl          # runs the commands that docs/rest.md shows
     [nginx-light]=nginx  # stands between the server and clients, as an ingress does
+    [man-db]=man         # shows the manual page
+    [mandoc]=mandoc      # finds mistakes in it
     [nodejs]=node        # runs the clients in JavaScript that docs/protocol.md and docs/rest.md show
+    [zsh]=zsh            # completes our commands
 )
 
 install() {

@@ -18,8 +18,9 @@ from typing import Final
 
 from . import __version__
 from .benchoptions import BenchOptions
+from .demooptions import DemoOptions
 from .errors import LogstreamError, SettingsError
-from .options import did_you_mean, misspelt_variables, render_options, wants_help
+from .options import collect, did_you_mean, misspelt_variables, render_options, wants_help
 from .settings import Settings
 from .tailoptions import TailOptions
 
@@ -30,19 +31,32 @@ EXIT_PIPE_CLOSED: Final = 128 + 13  # likewise SIGPIPE
 
 
 @dataclass(frozen=True, slots=True)
+class NoOptions:
+    """What a command without options can be told."""
+
+    @classmethod
+    def from_argv(cls, argv: Sequence[str]) -> NoOptions:
+        """Refuse all."""
+        problems = collect(cls, {}, argv).problems
+        if problems:
+            raise SettingsError(problems)
+        return cls()
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """One word after `logstream`: `run` gets the environment and the remaining arguments."""
 
     summary: str
     usage: str
     text: str
-    options: type
+    options: Callable[[], type]
     reads_variables: bool
     run: Callable[[Mapping[str, str], Sequence[str]], int]
 
     def help(self, name: str) -> str:
         """The whole help page."""
-        options = render_options(self.options, variables=self.reads_variables)
+        options = render_options(self.options(), variables=self.reads_variables)
         return f"usage: logstream {name} {self.usage}\n\n{self.text}\n\n{options}\n"
 
 
@@ -109,6 +123,38 @@ def bench(_environ: Mapping[str, str], argv: Sequence[str]) -> int:
     return run_bench(options)
 
 
+def demo(_environ: Mapping[str, str], argv: Sequence[str]) -> int:
+    """`logstream demo`: until a signal ends it."""
+    options = DemoOptions.from_argv(argv)
+    from .demo import run_demo  # noqa: PLC0415 - reason in the module's docstring
+
+    return run_demo(options)
+
+
+def completion(_environ: Mapping[str, str], argv: Sequence[str]) -> int:
+    """`logstream completion`: prints a script."""
+    from .completion import CompletionOptions, render_completion  # noqa: PLC0415 - reason in the module's docstring
+
+    options = CompletionOptions.from_argv(argv)
+    commands = {name: (each.summary, each.options()) for name, each in COMMANDS.items()}
+    return _print(render_completion(options.shell, commands))
+
+
+def manual(_environ: Mapping[str, str], argv: Sequence[str]) -> int:
+    """`logstream manual`: prints a page for `man`."""
+    from .manual import Entry, render_manual  # noqa: PLC0415 - reason in the module's docstring
+
+    NoOptions.from_argv(argv)
+    entries = {name: Entry(c.usage, c.text, c.options(), c.reads_variables) for name, c in COMMANDS.items()}
+    return _print(render_manual(__version__, entries))
+
+
+def _completion_options() -> type:
+    from .completion import CompletionOptions  # noqa: PLC0415 - with what writes the scripts, which nothing else needs
+
+    return CompletionOptions
+
+
 COMMANDS: Final = {
     "serve": Command(
         summary="follow files and send each new line to everyone who connects",
@@ -122,7 +168,7 @@ examples:
   logstream serve /var/log/dpkg.log
   logstream serve --port 9000 web=/srv/app/log/access.log '/var/log/**/*.log'
   logstream serve --host 0.0.0.0 --token-file /etc/logstream/token /var/log/app""",
-        options=Settings,
+        options=lambda: Settings,
         reads_variables=True,
         run=serve,
     ),
@@ -138,7 +184,7 @@ examples:
   logstream tail /var/log/nginx/*.log --since 10m
   logstream tail http://127.0.0.1:8080 -n 100 --grep 'ERROR|WARN'
   logstream tail https://logs.example.com --stream 'web*' --token-file token --json""",
-        options=TailOptions,
+        options=lambda: TailOptions,
         reads_variables=False,
         run=tail,
     ),
@@ -153,9 +199,49 @@ examples:
   logstream bench http://127.0.0.1:8080 --clients 1000 --write /var/log/app.log --rate 1000
   logstream bench http://127.0.0.1:8080 -c 200 -d 1m --reconnect 5s --write app.log
   logstream bench https://logs.example.com --token-file token --json > result.json""",
-        options=BenchOptions,
+        options=lambda: BenchOptions,
         reads_variables=False,
         run=bench,
+    ),
+    "demo": Command(
+        summary="write a lively log in a temporary folder, and serve it",
+        usage="[OPTION]...",
+        text="""\
+Shows what all this is about: a log with requests, warnings, stack traces and JSON, rotated now and then. Open the
+address in a browser, or follow it from another terminal. At the end, all of it is removed.
+
+examples:
+  logstream demo
+  logstream demo --port 9000 --rate 100""",
+        options=lambda: DemoOptions,
+        reads_variables=False,
+        run=demo,
+    ),
+    "completion": Command(
+        summary="print what bash or zsh need to complete these commands",
+        usage="bash|zsh",
+        text="""\
+Prints a script from which a shell learns the commands, options and words.
+
+examples:
+  eval "$(logstream completion bash)"
+  logstream completion bash > ~/.local/share/bash-completion/completions/logstream
+  logstream completion zsh > "${fpath[1]}/_logstream\"""",
+        options=_completion_options,
+        reads_variables=False,
+        run=completion,
+    ),
+    "manual": Command(
+        summary="print the manual page",
+        usage="",
+        text="""\
+Prints the manual page in the language of man, with all that the help pages say. pip installs it, too: man logstream.
+
+examples:
+  logstream manual | man -l -""",
+        options=lambda: NoOptions,
+        reads_variables=False,
+        run=manual,
     ),
 }
 
@@ -184,7 +270,7 @@ def _unknown(word: str) -> str:
 
 
 def _overview() -> str:
-    commands = "\n".join(f"  {name:8}{command.summary}" for name, command in COMMANDS.items())
+    commands = "\n".join(f"  {name:12}{command.summary}" for name, command in COMMANDS.items())
     return f"""\
 usage: logstream COMMAND [OPTION]...
 
@@ -198,6 +284,7 @@ logstream COMMAND --help lists a command's options; logstream --version prints t
 examples:
   logstream serve /var/log/dpkg.log
   logstream tail http://127.0.0.1:8080
+  logstream demo
 """
 
 

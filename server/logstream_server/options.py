@@ -180,7 +180,7 @@ def render_options(command: type, *, variables: bool) -> str:
             lines += ["", f"{spec.section}:"]
         facts = [spec.variable] if variables else []
         facts += ["repeatable"] if spec.many and spec.flag else []
-        facts += _render_default(spec, defaults[name])
+        facts += render_default(spec, defaults[name])
         lines += _render_option(spec, f"{spec.purpose} [{', '.join(facts)}]" if facts else spec.purpose)
     return "\n".join(lines).lstrip("\n")
 
@@ -291,6 +291,7 @@ def _render_option(spec: Spec, words: str) -> list[str]:
     return [left.ljust(_HELP_INDENT) + right[0], *(" " * _HELP_INDENT + line for line in right[1:])]
 
 
-def _render_default(spec: Spec, default: object) -> list[str]:
+def render_default(spec: Spec, default: object) -> list[str]:
+    """What a page says of an option's default, if there is anything to say."""
     shown = "" if spec.is_switch or spec.many else spec.form.show(default)
     return [f"default {shown}"] if shown else []

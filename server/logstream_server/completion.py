@@ -1,0 +1,73 @@
+"""Completion for bash and zsh, from the same declarations as the help pages. shtab writes the scripts.
+
+It reads a parser of argparse, so one is made here, which nobody parses with. Why: docs/decisions/0010-completion.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import shtab
+
+from .errors import SettingsError
+from .forms import one_of
+from .options import Spec, argument, collect, specs_of
+
+
+class Shell(StrEnum):
+    """Those that there is completion for."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionOptions:
+    """What `logstream completion` can be told."""
+
+    shell: Shell = argument(one_of(Shell), Shell.BASH, "for which shell")
+
+    @classmethod
+    def from_argv(cls, argv: Sequence[str]) -> CompletionOptions:
+        """Read the arguments; SettingsError names all faults."""
+        collected = collect(cls, {}, argv)
+        if collected.problems:
+            raise SettingsError(collected.problems)
+        return cls(**collected.values)
+
+
+def render_completion(shell: Shell, commands: Mapping[str, tuple[str, type]]) -> str:
+    """The script; `commands` are the name of each with its summary and its options."""
+    parser = argparse.ArgumentParser("logstream", description="Follows growing log files")
+    parser.add_argument("--version", action="store_true", help="print the version")
+    found = parser.add_subparsers()
+    for name, (summary, options) in commands.items():
+        command = found.add_parser(name, help=summary)
+        for field, spec in specs_of(options).items():
+            _add(command, field, spec)
+    script: str = shtab.complete(parser, shell=shell.value)
+    return script if script.endswith("\n") else script + "\n"
+
+
+def _add(parser: argparse.ArgumentParser, field: str, spec: Spec) -> None:
+    """One option or argument, with what may stand for its value."""
+    words = spec.form.metavar
+    purpose = spec.purpose.replace("%", "%%")
+    flags = [flag for flag in (spec.short, spec.flag) if flag]
+    if spec.is_switch:
+        parser.add_argument(*flags, action="store_true", help=purpose)
+        return
+    choices = words.split("|") if "|" in words and words.islower() else None
+    if flags:
+        action = parser.add_argument(*flags, metavar=words, choices=choices, help=purpose)
+    else:
+        action = parser.add_argument(
+            field, metavar=words, choices=choices, help=purpose, nargs="*" if spec.many else "?"
+        )
+    if {"FILE", "PATH"} & set(words.split("|")):
+        action.complete = shtab.FILE  # type: ignore[attr-defined]
+    elif words == "DIR":
+        action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
