@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,20 +17,15 @@ from logstream_server.errors import CloseCode
 from logstream_server.messages import gap_message
 
 from .conftest import Serve
+from .pages import QUICK, Running, blocks, javascript_program, live_through, python_program
 from .process import DEADLINE_S, eventually
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
-QUICK = ("--poll-interval", "0.02", "--partial-after", "0.1", "--rotate-wait", "0.3")
-
-
-def blocks(language: str) -> list[str]:
-    """The page's blocks of code in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def examples(*types: str) -> list[dict[str, Any]]:
     """The page's JSON objects with one of these types."""
-    objects = [json.loads(line) for block in blocks("json") for line in block.splitlines()]
+    objects = [json.loads(line) for block in blocks(PAGE, "json") for line in block.splitlines()]
     return [found for found in objects if found.get("type") in types]
 
 
@@ -42,82 +34,30 @@ def examples(*types: str) -> list[dict[str, Any]]:
 
 def python_client(folder: Path) -> list[str]:
     """The command that runs the page's Python client; it takes the address as its last word."""
-    (block,) = blocks("python")
-    (folder / "client.py").write_text(block)
-    return [sys.executable, str(folder / "client.py")]
+    return python_program(PAGE, folder)
 
 
 def javascript_client(folder: Path) -> list[str]:
-    """The same for JavaScript, with a last line that uses it as a page would."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("Node.js is not installed (package nodejs)")
-    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
-    major = int(version.removeprefix("v").partition(".")[0])
-    if major < 20:
-        pytest.skip(f"Node.js {version.strip()} has no WebSocket; 20 is needed")
-    (block,) = blocks("javascript")
-    use = "\nfollow(process.argv[2], { tail: 100 }, (text) => process.stdout.write(text), console.error);\n"
-    (folder / "client.js").write_text(block + use)
-    return [node, *(["--experimental-websocket", "--no-warnings"] if major < 22 else []), str(folder / "client.js")]
-
-
-class Running:
-    """A client as a process; what it prints is in files."""
-
-    def __init__(self, command: list[str], url: str, folder: Path) -> None:
-        self.out, self.err = folder / "out", folder / "err"
-        with self.out.open("wb") as out, self.err.open("wb") as err:
-            self.process = subprocess.Popen([*command, url], stdout=out, stderr=err)
-
-    def prints(self, text: str) -> None:
-        """Wait until it has printed this, no more and no less."""
-
-        def check() -> bool:
-            assert self.out.read_text() == text, self.err.read_text()
-            return True
-
-        eventually(check)
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait(DEADLINE_S)
+    """The same for JavaScript."""
+    use = "follow(process.argv[2], { tail: 100 }, (text) => process.stdout.write(text), console.error);"
+    return javascript_program(PAGE, folder, "WebSocket", use)
 
 
 @pytest.mark.parametrize("client", [python_client, javascript_client])
 def test_a_client_of_the_page_prints_every_line_once(
     serve: Serve, tmp_path: Path, client: Callable[[Path], list[str]]
 ) -> None:
-    """Over a kill, a rotation while nobody looks, and a server that ends in order; also a line in two parts."""
+    """Whatever happens; and where lines are lost, it says so."""
     log = tmp_path / "app.log"
     log.write_text("one\ntwo\n")
     server = serve(*QUICK, log)
     running = Running(client(tmp_path), server.ws_url, tmp_path)
     try:
-        running.prints("one\ntwo\n")
-        with log.open("a") as file:
-            file.write("thr")
-        running.prints("one\ntwo\nthr")
-        with log.open("a") as file:
-            file.write("ee\n")
-        running.prints("one\ntwo\nthree\n")
-        server.kill()
-        with log.open("a") as file:
-            file.write("four\n")
-        log.rename(tmp_path / "app.log.1")
-        log.write_text("five\n")
-        server = serve(*QUICK, "--port", str(server.port), log)
-        running.prints("one\ntwo\nthree\nfour\nfive\n")
-        server.stop()
-        with log.open("a") as file:
-            file.write("six\n")
-        server = serve(*QUICK, "--port", str(server.port), log)
-        running.prints("one\ntwo\nthree\nfour\nfive\nsix\n")
-        assert "missing" not in running.err.read_text()
+        server = live_through(running, log, "one\ntwo\n", server, serve)
         server.kill()
         log.write_text("another file\n")
         (tmp_path / "app.log.1").unlink()
-        server = serve(*QUICK, "--port", str(server.port), log)
+        serve(*QUICK, "--port", str(server.port), log)
         eventually(lambda: "lines are missing here: " in running.err.read_text())
     finally:
         running.end()

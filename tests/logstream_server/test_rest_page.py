@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,22 +19,16 @@ from logstream_server.service import Service
 from logstream_server.settings import Settings
 
 from .conftest import Serve
+from .pages import QUICK, Running, blocks, javascript_program, live_through, python_program
 from .process import DEADLINE_S, Server
-from .test_protocol_page import Running
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rest.md").read_text()
-QUICK = ("--poll-interval", "0.02", "--partial-after", "0.1", "--rotate-wait", "0.3")
 ADDRESS = "http://127.0.0.1:8080"
-
-
-def blocks(language: str) -> list[str]:
-    """The page's blocks of code in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def example(field: str, value: Any = ...) -> dict[str, Any]:
     """The page's JSON object with this field."""
-    objects = [json.loads(line) for block in blocks("json") for line in block.splitlines()]
+    objects = [json.loads(line) for block in blocks(PAGE, "json") for line in block.splitlines()]
     (found,) = (each for each in objects if field in each and value in (..., each[field]))
     return dict(found)
 
@@ -44,7 +37,7 @@ def run_shell(server: Server, folder: Path, word: str) -> str:
     """Run the page's commands in which `word` stands, against this server; returns what they print."""
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    (block,) = (each for each in blocks("sh") if word in each)
+    (block,) = (each for each in blocks(PAGE, "sh") if word in each)
     assert ADDRESS in block
     script = block.replace(ADDRESS + "/", server.url)
     done = subprocess.run(
@@ -80,7 +73,7 @@ def test_the_commands_that_download_do(serve: Serve, log: Path) -> None:
 
 
 def test_the_command_that_follows_does(serve: Serve, log: Path) -> None:
-    (block,) = (each for each in blocks("sh") if "events?tail" in each)
+    (block,) = (each for each in blocks(PAGE, "sh") if "events?tail" in each)
     server = serve(*QUICK, log)
     command = [*shlex.split(block.replace(ADDRESS + "/", server.url)), "--max-time", "2"]
     shown = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE_S).stdout
@@ -97,55 +90,26 @@ def test_the_command_that_searches_does(serve: Serve, log: Path) -> None:
 
 
 def python_client(folder: Path) -> list[str]:
-    """The command that runs the page's client; it takes the address as its last word."""
-    (block,) = blocks("python")
-    (folder / "client.py").write_text(block)
-    return [sys.executable, str(folder / "client.py")]
+    """The command that runs the page's Python client; it takes the address as its last word."""
+    return python_program(PAGE, folder)
 
 
 def javascript_client(folder: Path) -> list[str]:
-    """The same in JavaScript, with a last line that uses it as a page would."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("Node.js is not installed (package nodejs)")
-    probe = [node, "--experimental-eventsource", "--no-warnings"]
-    if subprocess.run([*probe, "-e", "EventSource"], check=False, capture_output=True).returncode:
-        pytest.skip("this Node.js has no EventSource; 20.18 or 22.3 is needed")
-    (block,) = blocks("javascript")
-    use = "\nwatch(process.argv[2], { tail: 100 }, (text) => process.stdout.write(text), console.error);\n"
-    (folder / "client.js").write_text(block + use)
-    return [*probe, str(folder / "client.js")]
+    """The same for JavaScript."""
+    use = "watch(process.argv[2], { tail: 100 }, (text) => process.stdout.write(text), console.error);"
+    return javascript_program(PAGE, folder, "EventSource", use)
 
 
 @pytest.mark.parametrize("client", [python_client, javascript_client])
 def test_a_client_of_the_page_prints_every_line_once(
     serve: Serve, log: Path, client: Callable[[Path], list[str]]
 ) -> None:
-    """Over a kill, a rotation while nobody looks, and a server that ends in order; also a line in two parts."""
     here = log.with_name("here")
+    log.write_text("one\ntwo\n")
     server = serve(*QUICK, log)
     running = Running(client(here), f"{server.url}api/v1/streams/a.log/events", here)
     try:
-        running.prints("one\ntwo\nthree\n")
-        with log.open("a") as file:
-            file.write("fo")
-        running.prints("one\ntwo\nthree\nfo")
-        with log.open("a") as file:
-            file.write("ur\n")
-        running.prints("one\ntwo\nthree\nfour\n")
-        server.kill()
-        with log.open("a") as file:
-            file.write("five\n")
-        log.rename(log.with_name("a.log.1"))
-        log.write_text("six\n")
-        server = serve(*QUICK, "--port", str(server.port), log)
-        running.prints("one\ntwo\nthree\nfour\nfive\nsix\n")
-        server.stop()
-        with log.open("a") as file:
-            file.write("seven\n")
-        server = serve(*QUICK, "--port", str(server.port), log)
-        running.prints("one\ntwo\nthree\nfour\nfive\nsix\nseven\n")
-        assert "missing" not in running.err.read_text()
+        live_through(running, log, "one\ntwo\n", server, serve)
     finally:
         running.end()
 
