@@ -17,9 +17,10 @@ from .errors import CannotFollow
 from .events import ClientEvent, Event, Gap, Hello, parse_server_message
 from .follower import FollowOptions
 from .frames import parse_server_frames
-from .history import NO_ANSWER, NotNow, Resumed
+from .history import NO_ANSWER, NotNow
 from .query import Wish
 from .reader import Chunk, Reader
+from .resume import Resumed, from_start, resume
 from .stream import Stream, StreamStatus
 from .tailer import LogMonitor
 from .view import Format, View, encode
@@ -148,8 +149,8 @@ def _is_unknown(stream: Stream) -> bool:
 def begin(stream: Stream, wish: Wish) -> Resumed:
     """Where the reader of `wish` begins; reads the file. Raises NotNow."""
     if wish.cursor is not None:
-        return history.resume(stream, wish.cursor, tail=wish.tail)
+        return resume(stream, wish.cursor, tail=wish.tail)
     head = stream.ring.head()[1]
     if wish.from_start:
-        return Resumed(history.from_start(head))
+        return Resumed(from_start(head))
     return Resumed(history.tail_start(stream, wish.tail or 0, wish.filter, head))

@@ -25,11 +25,11 @@ from . import access, messages
 from .download import CURSOR_HEADER, download
 from .errors import BadQuery, CloseCode
 from .excerpt import Excerpt
-from .history import Resumed
 from .live import Live
 from .openapi import describe
 from .problems import NEVER_STORED, problem
 from .query import LinesQuery, parse_events_query, parse_lines_query, parse_search_query, refuse_parameters
+from .resume import Resumed
 from .retrieve import Order, Reads, Unavailable, retrieve
 from .search import search
 from .sending import Sliced, Turns

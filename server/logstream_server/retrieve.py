@@ -22,8 +22,9 @@ from .errors import LogstreamError
 from .excerpt import Collector, Excerpt
 from .files import GONE_ERRNOS, NotALog
 from .framing import MARKER_BYTES
-from .history import Lost, NotNow, Resumed
+from .history import Lost, NotNow
 from .query import Wish
+from .resume import Resumed, from_start, resume
 from .ring import Base, EventKind, StreamEvent
 from .scheduler import Scheduler
 from .stream import Stream, StreamStatus
@@ -136,7 +137,7 @@ def _begin(stream: Stream, order: Order) -> tuple[Resumed, Base]:
     wish = order.wish
     if wish.cursor is not None:
         try:
-            begun = history.resume(stream, wish.cursor, tail=wish.tail)
+            begun = resume(stream, wish.cursor, tail=wish.tail)
         except NotNow as error:
             raise Unavailable(f"{stream.name}: {error}") from error
         goal = stream.ring.goal()
@@ -148,7 +149,7 @@ def _begin(stream: Stream, order: Order) -> tuple[Resumed, Base]:
     goal = stream.ring.goal()
     head = goal.positions
     if wish.from_start:
-        return Resumed(history.from_start(head)), goal
+        return Resumed(from_start(head)), goal
     lines = wish.tail or 0
     if order.last is not None and lines:
         lines += 1  # the unfinished line counts there, and is not read here: one more, and the first is dropped

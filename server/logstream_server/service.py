@@ -18,10 +18,11 @@ from .errors import INTERNAL_ERROR, BadQuery, CloseCode
 from .filters import parse_filter
 from .follower import FollowOptions
 from .frames import Opcode, encode_frame
-from .history import NotNow, Resumed
+from .history import NotNow
 from .hub import Hub, HubOptions
 from .messages import SetFilter, Subscribe, Unsubscribe, parse_client_message
 from .query import Wish, as_list, wish_of
+from .resume import Resumed, from_start, resume
 from .settings import Settings
 from .stream import Stream, StreamStatus
 from .tailer import LogMonitor
@@ -117,7 +118,7 @@ class Service:
         """Where the reader of `wish` begins, if that is known without a look at the file: of a thousand clients that
         want the last lines, all but the first need not wait."""
         if wish.from_start:
-            return Resumed(history.from_start(stream.ring.head()[1]))
+            return Resumed(from_start(stream.ring.head()[1]))
         if wish.cursor is not None:
             return None
         head = self.hub.head(stream, view)
@@ -148,7 +149,7 @@ class Service:
             raise NotNow(stream.state.detail)  # one more who asks would be one more thread that waits
         if wish.cursor is None:
             return Resumed(await self._tail(stream, wish, self.hub.head(stream, view)))
-        call = partial(history.resume, stream, wish.cursor, tail=wish.tail)
+        call = partial(resume, stream, wish.cursor, tail=wish.tail)
         resumed = await asyncio.wrap_future(self.monitor.scheduler.submit(call, stream))
         result = "recovered" if resumed.recovered else "reset"
         self.resumes[result] = self.resumes.get(result, 0) + 1

@@ -183,7 +183,7 @@ def find_content(
             elif surely_holds(file, mark):
                 return file
             else:
-                moved = moved or not _is_itself(file)
+                moved = moved or not leads_to_itself(file)
                 file.release()
         if not moved:
             break
@@ -198,8 +198,9 @@ def surely_holds(file: LogFile, mark: Mark) -> bool:
         return False
 
 
-def _is_itself(file: LogFile) -> bool:
-    """Whether its name, where it is read by name, leads to the file that was opened: else nothing is disproven."""
+def leads_to_itself(file: LogFile) -> bool:
+    """Whether its name, where it is read by name, leads to the file that was opened. If not, what is read there proves
+    and disproves nothing."""
     try:
         return file.stat().identity == file.identity
     except (OSError, NotALog):

@@ -19,9 +19,9 @@ from . import access
 from .connection import Connection
 from .errors import INTERNAL_ERROR, BadQuery, CloseCode
 from .fallback import AsgiConnection
-from .history import Resumed
 from .protocol import EXTENSION, TakeOver
 from .query import SocketQuery, parse_socket_query
+from .resume import Resumed
 from .service import Service
 from .stream import Stream, StreamStatus
 from .view import Format, View

@@ -20,7 +20,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from logstream_server import history
+from logstream_server import resume
 from logstream_server.cursor import Generation, Positions, cursor_at, encode_cursor, parse_cursor
 from logstream_server.follower import Follower, FollowOptions
 from logstream_server.framing import Flag
@@ -239,7 +239,7 @@ class Following(RuleBasedStateMachine):
         self.resume_own(cursor)
 
     def resume_own(self, cursor: object) -> None:
-        resumed = history.resume(self.stream, cursor)  # type: ignore[arg-type]
+        resumed = resume.resume(self.stream, cursor)  # type: ignore[arg-type]
         if not resumed.recovered:
             self.may_miss |= set(self.written) - set(self.text.all())
             return  # from here on only what is new
@@ -283,7 +283,7 @@ class Following(RuleBasedStateMachine):
 
     def readers_get_the_rest(self, got: list[bytes]) -> None:
         for token, had in self.readers[-3:]:
-            resumed = history.resume(self.stream, parse_cursor(token))
+            resumed = resume.resume(self.stream, parse_cursor(token))
             if not resumed.recovered:
                 continue
             text = Text()

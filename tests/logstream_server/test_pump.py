@@ -10,7 +10,7 @@ import pytest
 
 from logstream_server.channel import Lag, Place
 from logstream_server.errors import CloseCode
-from logstream_server.history import from_start
+from logstream_server.resume import from_start
 from logstream_server.view import Format, View
 
 from .served import LINE, Wire, content, serving, until

@@ -16,8 +16,8 @@ from logstream_server.excerpt import Excerpt
 from logstream_server.files import LogFile
 from logstream_server.filters import LineFilter
 from logstream_server.follower import FollowOptions
-from logstream_server.history import Resumed
 from logstream_server.query import Wish
+from logstream_server.resume import Resumed
 from logstream_server.retrieve import READS_PER_STREAM, Order, Reads, Unavailable, retrieve
 from logstream_server.ring import Ring
 from logstream_server.scheduler import Scheduler

@@ -15,8 +15,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from logstream_server.cursor import Generation
 from logstream_server.forms import NamedPath
-from logstream_server.history import Resumed
 from logstream_server.query import Wish
+from logstream_server.resume import Resumed
 from logstream_server.ring import Ring
 from logstream_server.service import MAX_SUBSCRIPTIONS, Service
 from logstream_server.settings import Settings

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from logstream_server import history
 from logstream_server.cursor import parse_cursor
+from logstream_server.resume import resume
 from logstream_server.ring import Ring
 from logstream_server.snapshot import Changed, NoFile, Snapshot, Tag, parse_tag
 from logstream_server.stream import Stream
@@ -148,11 +148,11 @@ def test_the_cursor_is_the_place_behind_the_bytes(follow: Follow) -> None:
     followed = follow(b"line 1\nline 2\nli")
     snapshot = Snapshot.take(followed.stream)
     followed.add(b"ne 3\nline 4\n")
-    resumed = history.resume(followed.stream, parse_cursor(snapshot.cursor))
+    resumed = resume(followed.stream, parse_cursor(snapshot.cursor))
     assert resumed.recovered
     taken = b"".join(entry.data for chunk in followed.reader(resumed.positions).to_head() for entry in chunk.entries)
     assert taken == b"ne 3\nline 4\n"
-    start = history.resume(followed.stream, parse_cursor(snapshot.token(7, b"line 1\n")))
+    start = resume(followed.stream, parse_cursor(snapshot.token(7, b"line 1\n")))
     taken = b"".join(entry.data for chunk in followed.reader(start.positions).to_head() for entry in chunk.entries)
     assert taken.decode().splitlines() == numbered(2, 4)
     snapshot.release()

@@ -19,8 +19,8 @@ from logstream_server.app import create_app
 from logstream_server.cursor import Cursor, encode_cursor
 from logstream_server.forms import NamedPath
 from logstream_server.frames import Opcode
-from logstream_server.history import Resumed
 from logstream_server.query import Wish
+from logstream_server.resume import Resumed
 from logstream_server.server import Server, make_config
 from logstream_server.service import Service
 from logstream_server.settings import Settings
