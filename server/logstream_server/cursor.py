@@ -51,7 +51,8 @@ class Generation:
     systems). `begin` is the first offset that belongs to it (not 0 when a file was shortened to a part that had gone
     out already), `end` the last, once it is known that nothing more will come, and `retired_seq` the ring's entry that
     said so (-1: it ended before the ring began). `forgotten`: it stands for one, and all before it, of which nothing
-    is known any more but that there was something to read.
+    is known any more but that there was something to read. `sign`: where there is no inode, 8 bytes that no other
+    generation has: nothing else tells empty files apart, and only the server that chose them can.
     """
 
     id: int
@@ -61,6 +62,7 @@ class Generation:
     end: int | None = None
     retired_seq: int | None = None
     forgotten: bool = False
+    sign: bytes = b""
 
     def is_over(self, seq: int) -> bool:
         """Whether nothing more comes of it from ring entry `seq` on."""
@@ -82,7 +84,8 @@ Positions = tuple[Position, ...]
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A position as a token carries it: digests in place of bytes."""
+    """A position as a token carries it: digests in place of bytes. At offset 0 there are none; then `marker` is the
+    generation's sign, if it has one."""
 
     inode: int | None
     offset: int
@@ -92,8 +95,10 @@ class Mark:
     @classmethod
     def of(cls, position: Position) -> Mark:
         """The mark of a reader at `position`."""
-        head = position.generation.head[: min(HEAD_BYTES, position.offset)]
-        return cls(position.generation.inode, position.offset, _digest(head), _digest(position.marker))
+        generation = position.generation
+        head = generation.head[: min(HEAD_BYTES, position.offset)]
+        marker = _digest(position.marker) if position.offset or not generation.sign else generation.sign
+        return cls(generation.inode, position.offset, _digest(head), marker)
 
     @property
     def head_bytes(self) -> int:
@@ -108,7 +113,7 @@ class Mark:
     def matches(self, head: bytes, marker: bytes) -> bool:
         """Whether a file with these first and these preceding bytes (lengths as above) holds what the reader has
         read."""
-        return self.head == _digest(head) and self.marker == _digest(marker)
+        return not self.offset or (self.head == _digest(head) and self.marker == _digest(marker))
 
 
 @dataclass(frozen=True, slots=True)

@@ -593,7 +593,8 @@ class Follower:
 
     def _new_generation(self, file: LogFile, *, begin: int, head: bytes) -> Generation:
         inode = file.identity.inode if file.keeps_open else None
-        generation = Generation(self.next_id(), inode, head[:HEAD_BYTES], begin)
+        sign = b"" if file.keeps_open else os.urandom(8)
+        generation = Generation(self.next_id(), inode, head[:HEAD_BYTES], begin, sign=sign)
         self.stream.remember(generation, file.identity.inode)
         return generation
 

@@ -75,6 +75,8 @@ def _fallback(stream: Stream, head: Positions, tail: int | None, reason: str) ->
 
 
 def _why_lost(mark: Mark) -> str:
+    if mark.offset == 0 and mark.inode is None:
+        return "the cursor was taken at the start of a file; which one that was only the server knows that gave it"
     if mark.offset == 0:
         return "the cursor was taken at the start of a file that is not here any more"
     return "the file was truncated, replaced or deleted, and no rotated file beside it holds what the cursor has seen"
@@ -82,6 +84,9 @@ def _why_lost(mark: Mark) -> str:
 
 def _locate(stream: Stream, mark: Mark) -> Position | None:
     """The generation of the stream, or the file beside it, that holds what the reader at `mark` has read."""
+    if mark.inode is None and not mark.offset:  # no content says which file it was
+        signed = stream.signed(mark.marker)
+        return None if signed is None else Position(signed, 0)
     newest = stream.newest_of(mark.inode) if mark.inode is not None and not mark.offset else None
     if newest is not None and newest.end == 0:
         return Position(newest, 0)  # it was empty when the cursor was taken, and stayed so

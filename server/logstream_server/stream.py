@@ -123,6 +123,11 @@ class Stream:
         with self._lock:
             return next((generation for known, generation in reversed(self._memory) if known == inode), None)
 
+    def signed(self, sign: bytes) -> Generation | None:
+        """The generation with that sign."""
+        with self._lock:
+            return next((generation for _, generation in self._memory if sign and generation.sign == sign), None)
+
     def remembered(self, inode: int, head: bytes, size: int) -> Generation | None:
         """The generation that a file with this inode, these first bytes and this size is, or is a copy of."""
         with self._lock:

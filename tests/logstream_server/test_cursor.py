@@ -145,6 +145,15 @@ def test_a_mark_fits_no_file_with_another_beginning_or_other_bytes_before_it(dat
     assert not mark.matches(head, marker)
 
 
+def test_the_start_of_a_file_is_told_by_its_sign_where_there_is_no_inode() -> None:
+    """No bytes are equal in all files."""
+    signed, unsigned = Generation(1, sign=b"a sign.."), Generation(2)
+    assert Mark.of(Position(signed, 0)).marker == b"a sign.."
+    assert Mark.of(Position(signed, 0)) != Mark.of(Position(unsigned, 0))
+    assert Mark.of(Position(signed, 1, b"x")) == Mark.of(Position(unsigned, 1, b"x"))
+    assert Mark.of(Position(signed, 0)).matches(b"", b"")
+
+
 def test_positions_keep_their_order_and_their_inodes() -> None:
     old, new = Generation(1, 5, b"old"), Generation(2, None, b"new")
     cursor = cursor_at("a", (Position(old, 3, b"old"), Position(new, 2, b"ne")))

@@ -203,6 +203,51 @@ def test_files_with_the_same_banner_are_told_apart(follow: Follow, restarted: bo
     assert rest(followed, come_back(followed, had)) == ["old", banner, "new"]
 
 
+class TestStartOfAFile:
+    """Where inodes prove nothing, a cursor from before the first line is only good for the server that gave it."""
+
+    def test_nothing_was_rotated(self, follow: Follow) -> None:
+        followed = follow(remote=True)
+        had = followed.head()
+        assert rest(followed, come_back(followed, had)) == []
+        followed.add(as_bytes(LINES))
+        assert rest(followed, come_back(followed, had)) == LINES
+
+    def test_rotated_before_and_after(self, follow: Follow) -> None:
+        followed = follow(b"before\n", remote=True, ring_bytes=2000)
+        followed.rotate()
+        followed.add(b"")
+        followed.settle()
+        had = followed.head()
+        wanted: list[str] = []
+        for number in range(3):
+            wanted += (added := [f"file {number}: {line}" for line in LINES])
+            followed.add(as_bytes(added))
+            followed.rotate()
+            followed.write(b"")
+            followed.settle()
+        assert rest(followed, come_back(followed, had)) == wanted
+
+    def test_files_came_and_went_before_it_had_a_line(self, follow: Follow) -> None:
+        followed = follow(remote=True)
+        had = followed.head()
+        followed.write(as_bytes(LINES))
+        followed.rotate()
+        followed.add(b"new\n")
+        assert rest(followed, come_back(followed, had)) == [*LINES, "new"]
+
+    def test_another_server_says_that_it_cannot_tell(self, follow: Follow) -> None:
+        followed = follow(remote=True)
+        had = followed.head()
+        followed.add(as_bytes(LINES))
+        followed.restart()
+        resumed = come_back(followed, had)
+        assert resumed.recovered is False
+        assert resumed.reason is not None
+        assert "only the server knows that gave it" in resumed.reason
+        assert Told(followed.reader(resumed.positions)).lines == LINES
+
+
 def test_a_cursor_of_another_stream_is_not_ours(follow: Follow) -> None:
     followed = follow(b"one\n")
     resumed = resume.resume(followed.stream, Cursor("other.log"))

@@ -172,6 +172,15 @@ def test_the_newest_that_fits_counts(stream: Stream) -> None:
     assert stream.newest_of(8) is None
 
 
+def test_one_with_a_sign_is_known_by_that_alone(stream: Stream) -> None:
+    signed = Generation(2, sign=b"12345678")
+    stream.remember(Generation(1), 7)
+    stream.remember(signed, 7)
+    assert stream.signed(b"12345678") is signed
+    assert stream.signed(b"87654321") is None
+    assert stream.signed(b"") is None
+
+
 def test_so_many_are_remembered(stream: Stream) -> None:
     for number in range(MEMORY + 1):
         stream.remember(Generation(number, number, b"%d" % number, 0, 2), number)
