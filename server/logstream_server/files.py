@@ -76,6 +76,14 @@ def stat_path(path: str) -> FileStat | None:
     return _file_stat(found)
 
 
+def stat_or_none(path: str) -> FileStat | None:
+    """What is at the path, None when that cannot be told."""
+    try:
+        return stat_path(path)
+    except OSError:
+        return None
+
+
 def open_log(path: str, roots: tuple[str, ...]) -> int:
     """A read descriptor of the regular file at `path`. Raises NotALog, OSError.
 

@@ -8,37 +8,23 @@ step with more to read asks to run again at once, behind the other streams.
 from __future__ import annotations
 
 import errno
-import logging
-import os
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from . import follow
-from .cursor import HEAD_BYTES, Generation, Mark
-from .files import GONE_ERRNOS, MOUNT_ERRNOS, FileStat, LogFile, NotALog, Read, stat_path
-from .framing import MARKER_BYTES, Flag, LineFramer, Segment, count_newlines
-from .mounts import mount_of, read_mounts
-from .reading import Reading, is_begun_copy, is_read_by, mark_of, was_read
+from .condition import Condition
+from .cursor import HEAD_BYTES, Mark
+from .files import GONE_ERRNOS, MOUNT_ERRNOS, FileStat, LogFile, NotALog, Read, stat_or_none, stat_path
+from .framing import MARKER_BYTES, LineFramer
+from .ledger import Ledger
+from .missed import Missed
+from .reading import Reading, find_rest, is_resaved, last_line_start, mark_of, was_read
 from .ring import EventKind, StreamEvent
-from .siblings import (
-    SETTLE_TRIES,
-    Listing,
-    Neighbours,
-    Sibling,
-    find_content,
-    holds,
-    open_sibling,
-    read_head,
-    settled_siblings,
-    surely_holds,
-)
-from .stream import Stream, StreamState, StreamStatus
+from .siblings import holds, read_head
+from .stream import Stream, StreamStatus
 from .watch import Watch
-
-log = logging.getLogger(__name__)
 
 READ_BYTES: Final = 256 << 10
 """How much one read asks for: large enough that its cost does not show, small enough for the processor's cache."""
@@ -48,8 +34,6 @@ RECONCILE_S: Final = 2.0
 """How often a file is looked at when inotify is silent, as events do get lost (Fluent Bit looks every 2 s)."""
 RETRY_S: Final = 1.0
 MAX_DRAINING: Final = 16
-ENDED_KEPT: Final = 16
-"""Of so many files that are read no more it is known by content that they are no news, whatever their name is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,31 +59,35 @@ class Follower:
     skip_known: Callable[[Stream, FileStat], int] = field(default=lambda _stream, _stat: 0)
     _current: Reading | None = None
     _draining: list[Reading] = field(default_factory=list)
-    _neighbours: Neighbours = field(default_factory=Neighbours)
-    _folder_mtime_ns: int | None = None
     _given_up: Mark | None = None
-    _ended: deque[Mark] = field(default_factory=lambda: deque(maxlen=ENDED_KEPT))
-    _missing: bool = False
-    _trouble: str | None = None
-    _was_stuck: bool = False
     _first: bool = True
 
+    def __post_init__(self) -> None:
+        self._ledger = Ledger(self.stream, self.next_id)
+        self._missed = Missed(self.stream)
+        self._condition = Condition(self.stream, self._ledger)
+
     # -- the job -------------------------------------------------------------------------------------------------------
+
+    @property
+    def patience_s(self) -> float:
+        """How long a look may take; see Job."""
+        return self._condition.patience.limit_s
 
     def run(self, now: float) -> float | None:
         """One bounded step; see Job."""
         ring = self.stream.ring
         before = ring.head()[0]
         state = self.stream.state
-        if self._was_stuck:
-            self._was_stuck = False
-            self._event(EventKind.APPEARED, "the file system answers again")
+        self._condition.begin(now)
+        begun = time.monotonic()
         try:
             delay = self._step(now)
         except OSError as error:
             delay = self._failed(error, now)
         except NotALog as error:
             delay = self._refuse(error)
+        self._condition.end(now, time.monotonic() - begun)
         self.stream.expire(now)
         if ring.head()[0] != before or self.stream.state is not state:
             self.changed(self.stream)
@@ -107,12 +95,7 @@ class Follower:
 
     def stuck(self, seconds: float) -> None:
         """The file system does not answer; see Job."""
-        self._was_stuck = True
-        self.stream.mount = mount_of(self.stream.path, read_mounts())  # a link may lead elsewhere by now
-        detail = f"no answer from the file system for {seconds:.0f} s"
-        log.warning("%s: %s", self.stream.name, detail)
-        self.stream.state = replace(self.stream.state, status=StreamStatus.HUNG, detail=detail)
-        self._event(EventKind.UNREADABLE, detail)
+        self._condition.stuck(seconds)
         self.changed(self.stream)
 
     def close(self) -> None:
@@ -139,20 +122,20 @@ class Follower:
             return self._open_next(now)
         if self._read_many(self._current, now):
             if self._current is not None:
-                self._publish_state()
+                self._condition.publish(self._current, notifies=self.watch.notifies)
             return 0.0
         if self._check_path(now) or self._current is None:
             return 0.0
         for reading in (*self._draining, self._current):
-            self._flush_if_silent(reading, now)
-        self._publish_state()
+            self._ledger.flush_if_silent(reading, now, self.options.partial_after_s)
+        self._condition.publish(self._current, notifies=self.watch.notifies)
         return self._delay(now)
 
     def _delay(self, now: float) -> float:
         """Seconds until the next look when nothing wakes us."""
         options = self.options
-        delay = RECONCILE_S if self.watch.notifies and not self._missing else options.poll_interval_s
-        if self._current is None or self._trouble:
+        delay = RECONCILE_S if self.watch.notifies and not self._condition.is_missing else options.poll_interval_s
+        if self._current is None or self._condition.trouble:
             delay = min(delay, max(options.poll_interval_s, 0.01))
         for reading in (*self._draining, self._current):
             if reading is None:
@@ -178,7 +161,7 @@ class Follower:
         rest = None
         if verdict is follow.Content.SAME and moved and framer.offset < follow.RESAVE_BYTES:
             # So few equal bytes prove nothing when the old file is there under another name, or had another itself.
-            rest = self._rescue(reading)
+            rest = self._find_rest(reading)
             if rest is None and reading is not self._current:
                 verdict = follow.Content.REWRITTEN
         if rest is not None or verdict is not follow.Content.SAME:
@@ -190,7 +173,7 @@ class Follower:
         reading.grew_at = now
         is_first = framer.offset == 0 and reading is self._current and not reading.generation.head
         if is_first and self._take_missed(now, reading.identity):
-            self._renew(reading)
+            self._ledger.renew(reading)
             return True
         data = read.data
         if len(data) == READ_BYTES:  # more follows: whole lines now, and the rest together with the rest of its line
@@ -228,50 +211,15 @@ class Follower:
                 return
         if reading is self._current:
             for older in self._draining:  # what was begun in the old file goes out before what the new one says
-                self._append(older, older.framer.flush_partial())
-        self.stream.counters.bytes += len(data)
-        reading.flushed = False
-        self._append(reading, framer.feed(data))
-        if data[0] == 0 and len(data) >= follow.HOLE_PROBE_BYTES and not data.strip(b"\0"):
-            self._skip_hole(reading)
-
-    def _skip_hole(self, reading: Reading) -> None:
-        framer = reading.framer
-        end = reading.file.next_data(framer.offset)
-        if end > framer.offset:
-            self._append(reading, framer.skip_nuls(end - framer.offset))
-
-    def _append(self, reading: Reading, segments: list[Segment]) -> None:
-        ring, counters = self.stream.ring, self.stream.counters
-        for segment in segments:
-            lines = count_newlines(segment.data) if not segment.flags else int(not segment.flags & Flag.HOLE)
-            ring.append(
-                reading.generation,
-                segment.start,
-                segment.end,
-                segment.data,
-                segment.marker,
-                segment.flags,
-                lines=lines,
-            )
-            counters.lines += lines
-            if segment.flags & Flag.CUT:
-                counters.cut_lines += 1
-
-    def _flush_if_silent(self, reading: Reading, now: float) -> None:
-        wait = self.options.partial_after_s
-        if wait and reading.framer.pending and not reading.flushed and now - reading.grew_at >= wait:
-            self._append(reading, reading.framer.flush_partial())
-            reading.flushed = True
+                self._ledger.flush(older)
+        self._ledger.take(reading, data)
 
     def _is_unsupported(self, reading: Reading) -> bool:
         encoding = follow.utf16_bom(reading.generation.head)
         if encoding is None:
             return False
         reading.unsupported = encoding
-        detail = f"the file is {encoding}; only UTF-8 and other encodings that extend ASCII have lines of bytes"
-        self.stream.state = replace(self.stream.state, status=StreamStatus.UNSUPPORTED, detail=detail)
-        self._event(EventKind.UNREADABLE, detail)
+        self._condition.refuse_encoding(encoding)
         return True
 
     # -- what happened to the content ----------------------------------------------------------------------------------
@@ -295,10 +243,10 @@ class Follower:
             before = reading.file.read(max(0, size - MARKER_BYTES), min(size, MARKER_BYTES)).data
             self._restart(reading, now, offset=size, before=before, head=head, detail=f"its end was cut off at {size}")
             return
-        rest = rest or self._rescue(reading)
+        rest = rest or self._find_rest(reading)
         if rest is not None:
-            self.stream.keep(reading.generation, rest)
-            reading.file, reading.seen, reading.is_copy = rest, None, not moved
+            self._read_on(reading, rest)
+            reading.is_copy = not moved
             if is_current:
                 self._to_draining(reading, now)
                 self._open(now, EventKind.ROTATED if moved else EventKind.TRUNCATED)
@@ -310,7 +258,8 @@ class Follower:
 
     def _restart(self, reading: Reading, now: float, *, offset: int, before: bytes, head: bytes, detail: str) -> None:
         """The same path begins a new generation at `offset`; what was held of the old one goes out first."""
-        self._remember_end(reading)
+        self._missed.note_end(reading)
+        self._ledger.append(reading, reading.framer.finish())
         file = reading.file
         if not file.keeps_open:  # by name it may be another one
             file = LogFile(self.stream.path, self.stream.roots, keep_open=False)
@@ -319,27 +268,21 @@ class Follower:
         self._take_missed(now, file.identity)
         old = reading.generation
         old.end = reading.framer.start
-        generation = self._new_generation(file, begin=offset, head=head)
-        self.stream.keep(generation, file)
+        generation = self._ledger.begin(file, begin=offset, head=head)
         self.stream.forget(old)
         framer = LineFramer(self.options.max_line_bytes, offset, before)
         self._current = Reading(generation, file, framer, now)
         self.stream.counters.truncations += 1
-        self._event(EventKind.TRUNCATED, detail, generation, offset, framer.marker, retires=old)
+        self._ledger.event(EventKind.TRUNCATED, detail, generation, offset, framer.marker, retires=old)
 
-    def _rescue(self, reading: Reading) -> LogFile | None:
-        """Where the content that is no longer here has gone to, if it is beside the file under another name."""
-        mark = replace(mark_of(reading), inode=reading.identity.inode)
-        keep_open = reading.file.keeps_open
-        since = reading.seen.mtime_ns if reading.seen else None
-        found = find_content(self.stream.path, self.stream.roots, mark, keep_open=keep_open, since_ns=since)
-        if found is None:
-            return None
-        another = reading.framer.offset == 0 and not read_head(found).startswith(reading.first)
-        if another or any(is_read_by(found, r) for r in self._draining if r is not reading):
-            found.release()
-            return None
-        return found
+    def _read_on(self, reading: Reading, file: LogFile) -> None:
+        """What is left of it is in `file`."""
+        self.stream.keep(reading.generation, file)
+        reading.file, reading.seen = file, None
+
+    def _find_rest(self, reading: Reading) -> LogFile | None:
+        others = [other for other in self._draining if other is not reading]
+        return find_rest(reading, self.stream.path, self.stream.roots, others)
 
     # -- what happened to the path -------------------------------------------------------------------------------------
 
@@ -352,30 +295,20 @@ class Follower:
         if verdict is follow.Path.MISSING:
             self._path_missing(current, now)
             return False
-        was_missing, self._missing = self._missing, False
+        was_missing, self._condition.is_missing = self._condition.is_missing, False
         if verdict is follow.Path.SAME:
             if was_missing:
-                self._recovered("the file is back")
-            if current.framer.offset or not self._neighbours_changed():
+                self._condition.recovered("the file is back")
+            if current.framer.offset or not self._missed.may_be_more():
                 return False
             if not self._take_missed(now, current.identity):
                 return False
-            self._renew(current)
+            self._ledger.renew(current)
             return True
         return self._path_replaced(current, EventKind.APPEARED if was_missing else EventKind.ROTATED, now)
 
-    def _neighbours_changed(self) -> bool:
-        """Whether the folder has other names than at the last look. An empty file shows nothing of a copytruncate that
-        came between two looks, but the copy beside it does."""
-        folder = stat_path(os.path.dirname(os.path.realpath(self.stream.path)))
-        before, self._folder_mtime_ns = self._folder_mtime_ns, folder.mtime_ns if folder else None
-        return before != self._folder_mtime_ns
-
     def _path_missing(self, current: Reading, now: float) -> None:
-        if not self._missing:
-            self._missing = True
-            self._event(EventKind.DELETED, "the path leads nowhere; waiting for it")
-            self.stream.state = replace(self.stream.state, status=StreamStatus.WAITING, detail="the file is missing")
+        self._condition.miss()
         links = current.seen.links if current.seen else 1
         if follow.is_spent(
             now,
@@ -405,9 +338,8 @@ class Follower:
         """Another inode is at the path. The old one is read on until its writer has surely gone."""
         self._prepare()
         file = LogFile(self.stream.path, self.stream.roots, keep_open=self.watch.keeps_open)
-        if self._is_resaved(current, file):
-            self.stream.keep(current.generation, file)
-            current.file, current.seen = file, None
+        if is_resaved(current, file):
+            self._read_on(current, file)
             self.watch.follow(file)
             return True
         self._to_draining(current, now)
@@ -423,91 +355,21 @@ class Follower:
         if len(self._draining) > MAX_DRAINING:
             self._retire_if_spent(self._draining[0], float("inf"))
 
-    def _is_resaved(self, current: Reading, file: LogFile) -> bool:
-        """Whether the new inode is a copy of the whole old file, whose name is gone: then its content goes on."""
-        framer = current.framer
-        if framer.offset < follow.RESAVE_BYTES or (current.file.keeps_open and current.file.stat().links > 0):
-            return False
-        read = file.read(framer.offset, 0, framer.tail)
-        same_head = file.read(0, len(current.generation.head)).data == current.generation.head
-        return read.stat.size >= framer.offset and read.intact and same_head
-
     def _take_missed(self, now: float, newest: follow.Identity) -> bool:
         """Files that came and went between two looks are read, too, before what is at the path now. True: there are
-        some.
-
-        They are the rotated names, older than `newest`, that were not there before and are no copies: neither of what
-        we read nor of what is in the current file.
-        """
+        some."""
         readings = [*self._draining, *([self._current] if self._current else [])]
-        older, files = self._open_missed(newest, {r.identity for r in readings})
-        if older is None:
-            return False
-        self._neighbours.learn(older, self.stream.roots)
-        listed = {s.stat.identity for s in older.siblings}
-        nameless = [r for r in readings if r.framer.offset and r.identity not in listed]
-        missed = [
-            file
-            for file in files
-            if not any(surely_holds(file, mark) for mark in (*self._ended, *map(mark_of, nameless)))
-            and not any(is_begun_copy(file, r, 0 if r is self._current else follow.RESAVE_BYTES) for r in readings)
-        ]
-        for file in files:
-            if file in missed:
-                self._draining.append(self._new_reading(file, now, EventKind.ROTATED))
-                self._draining[-1].replaced_at = now
-                self._draining[-1].first = read_head(file)
-            else:
-                file.release()
+        missed = self._missed.find(newest, readings, self._current, keep_open=self.watch.keeps_open)
+        for file in missed:
+            reading = self._new_reading(file, now)
+            reading.replaced_at, reading.first = now, read_head(file)
+            self._draining.append(reading)
         return bool(missed)
 
-    def _open_missed(self, newest: follow.Identity, ours: set[follow.Identity]) -> tuple[Listing | None, list[LogFile]]:
-        """The rotated files that are known by now (None: as before), and of them those that are new, oldest first."""
-        roots, keep_open = self.stream.roots, self.watch.keeps_open
-        older: Listing | None = None
-        new: list[Sibling] = []
-        for _ in range(SETTLE_TRIES):
-            older = self._older_siblings(newest)
-            if older is None:
-                return None, []
-            new = [s for s in older.siblings if s.stat.identity not in ours and not self._neighbours.knows(s, roots)]
-            opened = {s.path: open_sibling(s, roots, keep_open=keep_open) for s in reversed(new)}
-            files = [file for file in opened.values() if file is not None]
-            if len(files) == len(new):
-                return older, files
-            for file in files:
-                file.release()
-        # Names change all the time: what could not be opened is for the next look.
-        return older and replace(older, siblings=[s for s in older.siblings if s not in new]), []
-
-    def _older_siblings(self, newest: follow.Identity) -> Listing | None:
-        """The rotated files beside, without those that came after `newest`: they are for the next look. None: that has
-        no name any more, and those that have one may all be younger."""
-        for _ in range(SETTLE_TRIES):
-            listing = settled_siblings(self.stream.path, rotated_only=True)
-            at = next((i for i, s in enumerate(listing.siblings) if s.stat.identity == newest), None)
-            if at is not None:
-                return replace(listing, siblings=listing.siblings[at + 1 :])
-            named = stat_or_none(self.stream.path)
-            if named is not None and named.identity == newest:
-                return listing
-        return None
-
-    def _renew(self, reading: Reading) -> None:
-        """The current file, of which nothing was read, comes after files that began later: generations are in order."""
-        old, file = reading.generation, reading.file
-        old.end = 0
-        reading.generation = self._new_generation(file, begin=0, head=b"")
-        if file.acquire():
-            self.stream.keep(reading.generation, file)
-        self.stream.forget(old)
-        self.stream.ring.append(reading.generation, 0, 0, retires=old)
-
-    def _new_reading(self, file: LogFile, now: float, kind: EventKind) -> Reading:
+    def _new_reading(self, file: LogFile, now: float) -> Reading:
         """A generation that is read from its first byte."""
-        generation = self._new_generation(file, begin=0, head=b"")
-        self.stream.keep(generation, file)
-        self._event(kind, _SENTENCES[kind], generation)
+        generation = self._ledger.begin(file, begin=0, head=b"")
+        self._ledger.event(EventKind.ROTATED, _SENTENCES[EventKind.ROTATED], generation)
         return Reading(generation, file, LineFramer(self.options.max_line_bytes), now)
 
     # -- beginning and ending a generation -----------------------------------------------------------------------------
@@ -528,15 +390,10 @@ class Follower:
         except OSError as error:
             if error.errno not in GONE_ERRNOS:
                 raise
-            if self.stream.state.status is not StreamStatus.WAITING:
-                self.stream.state = replace(
-                    self.stream.state, status=StreamStatus.WAITING, detail="the file does not exist yet"
-                )
-                log.info("%s: %r does not exist yet, waiting for it", self.stream.name, self.stream.path)
-            self._missing, self._first, self.from_start, self._trouble = True, False, True, None
-            self.stream.counters.mount_error_since = None  # the file system answers
+            self._condition.wait()
+            self._first, self.from_start = False, True
             return
-        self._missing = False
+        self._condition.is_missing = False
         if not self._first:
             self._take_missed(now, file.identity)
         self._begin(file, now, kind=kind, at_end=self._first and not self.from_start)
@@ -547,62 +404,34 @@ class Follower:
         stat = file.stat()
         head = file.read(0, min(HEAD_BYTES, stat.size)).data if at_end and stat.size else b""
         if at_end:
-            start = self._last_line_start(file, stat.size)
+            start = last_line_start(file, stat.size, self.options.max_line_bytes)
         else:
             start = self.skip_known(self.stream, stat) or self._offset_given_up(file)
         if start:
             head = file.read(0, min(HEAD_BYTES, stat.size)).data
         before = file.read(max(0, start - MARKER_BYTES), min(start, MARKER_BYTES)).data if start else b""
-        generation = self._new_generation(file, begin=0 if at_end else start, head=head)
-        self.stream.keep(generation, file)
+        generation = self._ledger.begin(file, begin=0 if at_end else start, head=head)
         framer = LineFramer(self.options.max_line_bytes, start, before)
         reading = Reading(generation, file, framer, now, seen=stat if at_end else None)
         self._current, first, self._first = reading, self._first, False
-        trouble, self._trouble = self._trouble, None
+        had_trouble = self._condition.opened()
         if first:
-            listing = self._older_siblings(stat.identity) or settled_siblings(self.stream.path, rotated_only=True)
-            self._neighbours.learn(listing, self.stream.roots)
+            self._missed.begin(stat.identity)
         if self._is_unsupported(reading):
             return
-        self.stream.state = replace(self.stream.state, status=StreamStatus.FOLLOWING, detail="")
-        event = None if first and at_end and not trouble else StreamEvent(kind, _SENTENCES[kind])
+        self._condition.follow()
+        event = None if first and at_end and not had_trouble else StreamEvent(kind, _SENTENCES[kind])
         self.stream.ring.append(generation, start, start, marker=framer.marker, event=event)
         if at_end and start < stat.size:  # an unfinished line: read at once, for its bytes say which file this is
-            self._append(reading, framer.feed(file.read(start, stat.size - start).data))
+            self._ledger.append(reading, framer.feed(file.read(start, stat.size - start).data))
             reading.flushed = self._is_old(stat)
             if reading.flushed:
-                self._append(reading, framer.flush_partial())
+                self._ledger.flush(reading)
         for older in self._draining:
             older.replaced_at = now if older.replaced_at is None else older.replaced_at
 
     def _is_old(self, stat: FileStat) -> bool:
         return bool(self.options.partial_after_s) and time.time() - stat.mtime_ns / 1e9 >= self.options.partial_after_s
-
-    def _last_line_start(self, file: LogFile, size: int) -> int:
-        """The offset after the last newline; `size` itself when the last line is longer than we would hold."""
-        low = max(0, size - self.options.max_line_bytes - 1)
-        end = size
-        while end > low:
-            start = max(low, end - (1 << 16))
-            block = file.read(start, end - start).data
-            newline = block.rfind(b"\n")
-            if newline >= 0:
-                return start + newline + 1
-            end = start
-        return 0 if low == 0 else size
-
-    def _new_generation(self, file: LogFile, *, begin: int, head: bytes) -> Generation:
-        inode = file.identity.inode if file.keeps_open else None
-        sign = b"" if file.keeps_open else os.urandom(8)
-        generation = Generation(self.next_id(), inode, head[:HEAD_BYTES], begin, sign=sign)
-        self.stream.remember(generation, file.identity.inode)
-        return generation
-
-    def _remember_end(self, reading: Reading) -> None:
-        """Nothing more is read of it: what was held goes out."""
-        if reading.framer.offset >= follow.RESAVE_BYTES:
-            self._ended.append(mark_of(reading))
-        self._append(reading, reading.framer.finish())
 
     def _retire_if_spent(self, reading: Reading, now: float) -> None:
         seen = reading.seen
@@ -620,20 +449,9 @@ class Follower:
         """Nothing more will come from this generation. `lost`: why its end could not be read."""
         if reading in self._draining:
             self._draining.remove(reading)
-        self._remember_end(reading)
-        generation, start = reading.generation, reading.framer.start
-        if lost is None:
-            generation.end = start
-            self.stream.ring.append(None, 0, 0, event=StreamEvent(EventKind.RETIRED), retires=generation)
-        else:  # the loss has its place in the file, as long as the file was, or at least one byte
-            size = reading.seen.size if reading.seen else 0
-            generation.end = max(size, start + 1)
-            event = StreamEvent(EventKind.GAP, lost, size - start if size > start else None)
-            self.stream.ring.append(generation, start, generation.end, event=event, retires=generation)
-        self._neighbours.read(reading.file.identity, generation.head)
-        file = self.stream.file_of(generation)
-        if file is not None:
-            self.stream.keep_for_a_while(generation, file, file.identity.inode)
+        self._missed.note_end(reading)
+        self._ledger.end(reading, lost)
+        self._missed.note_read(reading)
 
     # -- trouble -------------------------------------------------------------------------------------------------------
 
@@ -646,7 +464,7 @@ class Follower:
         if error.errno in MOUNT_ERRNOS:
             counters.mount_error_since = counters.mount_error_since or now
             self._reopen()
-        self._complain(StreamStatus.UNREADABLE, error.strerror or str(error))
+        self._condition.complain(StreamStatus.UNREADABLE, error.strerror or str(error))
         return max(self.options.poll_interval_s, RETRY_S)
 
     def _reopen(self) -> None:
@@ -658,20 +476,18 @@ class Follower:
             file = LogFile(self.stream.path, self.stream.roots, keep_open=True)
         except (OSError, NotALog):
             return
-        self.stream.keep(current.generation, file)
-        current.file, current.seen = file, None
+        self._read_on(current, file)
 
     def _vanished(self, current: Reading | None, now: float) -> float:
         """A file that is read by name has lost it. Its content may have another one by now."""
         by_name = [r for r in self._draining if not r.file.keeps_open]
         broken = next((r for r in by_name if stat_or_none(r.file.path) is None), None)
         if broken is not None:
-            rest = self._rescue(broken)
+            rest = self._find_rest(broken)
             if rest is None:
                 self._retire(broken, lost=None if was_read(broken) else "it was deleted before it was read")
             else:
-                self.stream.keep(broken.generation, rest)
-                broken.file, broken.seen = rest, None
+                self._read_on(broken, rest)
             return 0.0
         if current is None:
             return self.options.poll_interval_s
@@ -682,12 +498,11 @@ class Follower:
         elif stat_or_none(self.stream.path) is not None:  # a link that leads elsewhere now
             self._to_draining(current, now)
             return 0.0
-        elif not self._missing:
+        elif not self._condition.is_missing:
             self._path_missing(current, now)
-            rest = self._rescue(current)
+            rest = self._find_rest(current)
             if rest is not None:
-                self.stream.keep(current.generation, rest)
-                current.file, current.seen = rest, None
+                self._read_on(current, rest)
                 self._draining.append(current)
                 self._current = None
         elif now - current.grew_at >= self.options.rotate_wait_s:
@@ -695,58 +510,9 @@ class Follower:
         return self.options.poll_interval_s
 
     def _refuse(self, error: NotALog) -> float:
-        self._complain(StreamStatus.REFUSED, error.reason)
+        self._condition.complain(StreamStatus.REFUSED, error.reason)
+        self._first = self._first and self._current is not None
         return max(self.options.poll_interval_s, RETRY_S)
-
-    def _complain(self, status: StreamStatus, detail: str) -> None:
-        self.stream.state = replace(self.stream.state, status=status, detail=detail)
-        if self._trouble != detail:
-            self._trouble = detail
-            log.warning("%s: %s, trying again", self.stream.name, detail)
-            self._event(EventKind.UNREADABLE, detail)
-        self._first = False if self._current is None and status is StreamStatus.REFUSED else self._first
-
-    def _recovered(self, detail: str) -> None:
-        self._trouble = None
-        self._event(EventKind.APPEARED, detail)
-
-    def _publish_state(self) -> None:
-        """After a step that went well: sizes as last seen, and no complaint any more."""
-        current = self._current
-        assert current is not None
-        if self._trouble is not None:
-            self._recovered("the file can be read again")
-        self.stream.counters.mount_error_since = None
-        seen = current.seen
-        status, detail = self.stream.state.status, self.stream.state.detail
-        if not current.unsupported and not self._missing:
-            status, detail = StreamStatus.FOLLOWING, ""
-        elif self._missing:
-            status, detail = StreamStatus.WAITING, "the file is missing"
-        state = StreamState(
-            status=status,
-            detail=detail,
-            size=seen.size if seen else None,
-            mtime_ns=seen.mtime_ns if seen else None,
-            offset=current.framer.start,
-            watch="notify" if self.watch.notifies else "poll",
-            binary=follow.looks_binary(current.generation.head),
-            pending=current.framer.pending > 0,
-        )
-        if state != self.stream.state:
-            self.stream.state = state
-
-    def _event(
-        self,
-        kind: EventKind,
-        detail: str,
-        generation: Generation | None = None,
-        offset: int = 0,
-        marker: bytes = b"",
-        retires: Generation | None = None,
-    ) -> None:
-        event = StreamEvent(kind, detail)
-        self.stream.ring.append(generation, offset, offset, marker=marker, event=event, retires=retires)
 
 
 _SENTENCES: Final = {
@@ -754,11 +520,3 @@ _SENTENCES: Final = {
     EventKind.ROTATED: "a new file has taken the name",
     EventKind.TRUNCATED: "the file was truncated",
 }
-
-
-def stat_or_none(path: str) -> FileStat | None:
-    """What is at the path, None when that cannot be told."""
-    try:
-        return stat_path(path)
-    except OSError:
-        return None

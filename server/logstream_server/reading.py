@@ -5,13 +5,14 @@ What is done with it is the follower's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from . import follow
 from .cursor import HEAD_BYTES, Generation, Mark, Position
 from .files import FileStat, LogFile, NotALog
 from .framing import MARKER_BYTES, LineFramer
-from .siblings import surely_holds
+from .siblings import find_content, read_head, surely_holds
 
 
 @dataclass(eq=False, slots=True)
@@ -68,3 +69,43 @@ def is_begun_copy(file: LogFile, reading: Reading, least_bytes: int) -> bool:
 def was_read(reading: Reading) -> bool:
     """Whether everything was read that was there at the last look."""
     return reading.seen is not None and reading.seen.size <= reading.framer.offset
+
+
+def is_resaved(reading: Reading, file: LogFile) -> bool:
+    """Whether `file`, another inode at the path, is a copy of the whole file, whose name is gone: then its content goes
+    on."""
+    framer = reading.framer
+    if framer.offset < follow.RESAVE_BYTES or (reading.file.keeps_open and reading.file.stat().links > 0):
+        return False
+    read = file.read(framer.offset, 0, framer.tail)
+    same_head = file.read(0, len(reading.generation.head)).data == reading.generation.head
+    return read.stat.size >= framer.offset and read.intact and same_head
+
+
+def find_rest(reading: Reading, path: str, roots: tuple[str, ...], others: Iterable[Reading]) -> LogFile | None:
+    """Where the content that is no longer in the file has gone to, if it is beside `path` under another name, and is
+    none of the `others`."""
+    mark = replace(mark_of(reading), inode=reading.identity.inode)
+    since = reading.seen.mtime_ns if reading.seen else None
+    found = find_content(path, roots, mark, keep_open=reading.file.keeps_open, since_ns=since)
+    if found is None:
+        return None
+    another = reading.framer.offset == 0 and not read_head(found).startswith(reading.first)
+    if another or any(is_read_by(found, other) for other in others):
+        found.release()
+        return None
+    return found
+
+
+def last_line_start(file: LogFile, size: int, max_line_bytes: int) -> int:
+    """The offset after the last newline; `size` itself when the last line is longer than we would hold."""
+    low = max(0, size - max_line_bytes - 1)
+    end = size
+    while end > low:
+        start = max(low, end - (1 << 16))
+        block = file.read(start, end - start).data
+        newline = block.rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0 if low == 0 else size

@@ -19,14 +19,14 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final, Protocol, TypeVar
 
+from .patience import LEAST_S
+
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 WATCHDOG_S: Final = 0.1
 """How often the watchdog looks; a hang costs the other jobs at most this much once all workers are taken."""
-STUCK_S: Final = 3.0
-"""A job that runs this long is reported as stuck; reads of a healthy file take milliseconds."""
 SPARE_WORKERS: Final = 2
 MAX_WORKERS: Final = 256
 WORKERS_PER_MOUNT: Final = 16
@@ -42,13 +42,17 @@ class Placed(Protocol):
 class Job(Protocol):
     """Something to do again and again."""
 
+    @property
+    def patience_s(self) -> float:
+        """How long a run, or the wait for its turn, may take before it counts as stuck."""
+
     def run(self, now: float) -> float | None:
         """Do a bounded piece of work at monotonic time `now`; return in how many seconds to run again, None for
         never."""
 
     def stuck(self, seconds: float) -> None:
-        """Called from the watchdog, once per run, when the run, or the wait for its turn, takes long. Afterwards the
-        mount is asked for again: a link may have led elsewhere meanwhile."""
+        """Called from the watchdog, once per run, when it is stuck. Afterwards the mount is asked for again: a link may
+        have led elsewhere meanwhile."""
 
 
 class _Task:
@@ -68,6 +72,8 @@ class _Task:
 
 class _Once:
     """A job that calls a function once and gives its result to a future."""
+
+    patience_s = LEAST_S
 
     def __init__(self, call: Callable[[], T], future: Future[T]) -> None:
         self._call, self._future = call, future
@@ -279,7 +285,7 @@ class Scheduler:
         late = [
             (task, now - since)
             for task, since in itertools.chain(running, parked)
-            if since is not None and now - since > STUCK_S and not task.told
+            if since is not None and now - since > task.job.patience_s and not task.told
         ]
         for task, _ in late:
             task.told = True

@@ -20,6 +20,7 @@ from .follower import Follower, FollowOptions
 from .inotify import Inotify, WatchLimit
 from .mounts import Mounts, mount_of, read_mounts
 from .names import stream_name, unique_name
+from .patience import LEAST_S
 from .ring import Ring
 from .scheduler import Scheduler
 from .stream import Stream, StreamStatus
@@ -209,6 +210,8 @@ class LogMonitor:
 
 class _Scan:
     """The job that looks at one source; a slow folder is looked at less often."""
+
+    patience_s = LEAST_S
 
     def __init__(self, monitor: LogMonitor, source: Source) -> None:
         self._monitor, self._source = monitor, source

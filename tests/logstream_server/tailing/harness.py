@@ -118,6 +118,12 @@ class Server:
         wait_until(lambda: self.state(stream)["state"] == state, f"{stream} {state}")
         return self.state(stream)
 
+    def wait_seen(self, stream: str, path: Path) -> None:
+        """Until the server has seen the file as it is now."""
+        stat = path.stat()
+        now = {"size": stat.st_size, "mtime": stat.st_mtime_ns / 1e9}
+        wait_until(lambda: now.items() <= self.state(stream).items(), f"a look at {path.name}")
+
     def wait_streams(self, *names: str) -> None:
         """Until there are exactly these."""
         wait_until(lambda: sorted(s["name"] for s in self.streams()) == sorted(names), f"the streams {names}")

@@ -20,7 +20,6 @@ from .harness import (
     append_bytes,
     as_bytes,
     copytruncate,
-    glance,
     numbered,
     one_mode,
     replace_by_rename,
@@ -158,7 +157,7 @@ def test_j3_a_cursor_into_content_that_is_gone_is_honoured_in_full_or_refused(
     cursor = client.cursors()[-2][0]
     client.cut()
     damage(log)
-    glance()
+    server.wait_seen("app.log", log)
     content = log.read_text().splitlines()
     back = server.json(cursor=cursor)
     if back.hello["recovered"]:

@@ -1,0 +1,110 @@
+"""Files that came and went between two looks at a path: which they are, by content.
+
+They are the rotated names beside the path that were not there before, older than what is at the path now, and no
+copies: neither of what was read nor of what is in the current file. Reading them is the follower's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from . import follow
+from .cursor import Mark
+from .files import LogFile, stat_or_none, stat_path
+from .reading import Reading, is_begun_copy, mark_of
+from .siblings import SETTLE_TRIES, Listing, Neighbours, Sibling, open_sibling, settled_siblings, surely_holds
+from .stream import Stream
+
+ENDED_KEPT: Final = 16
+"""Of so many files that are read no more it is known by content that they are no news, whatever their name is."""
+
+
+class Missed:
+    """What is known of the files beside one path. Used by one thread at a time."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._neighbours = Neighbours()
+        self._ended: deque[Mark] = deque(maxlen=ENDED_KEPT)
+        self._folder_mtime_ns: int | None = None
+
+    def begin(self, newest: follow.Identity) -> None:
+        """What is there at the first look is no news."""
+        listing = self._older_siblings(newest) or settled_siblings(self._stream.path, rotated_only=True)
+        self._neighbours.learn(listing, self._stream.roots)
+
+    def may_be_more(self) -> bool:
+        """Whether the folder has other names than when this was last asked. An empty file shows nothing of a
+        copytruncate that came between two looks, but the copy beside it does."""
+        folder = stat_path(os.path.dirname(os.path.realpath(self._stream.path)))
+        before, self._folder_mtime_ns = self._folder_mtime_ns, folder.mtime_ns if folder else None
+        return before != self._folder_mtime_ns
+
+    def note_end(self, reading: Reading) -> None:
+        """Nothing more is read of it: no file that has its content is news."""
+        if reading.framer.offset >= follow.RESAVE_BYTES:
+            self._ended.append(mark_of(reading))
+
+    def note_read(self, reading: Reading) -> None:
+        """The file was read to its end: by whatever name it is found, it is no news."""
+        self._neighbours.read(reading.file.identity, reading.generation.head)
+
+    def find(
+        self, newest: follow.Identity, readings: Sequence[Reading], current: Reading | None, *, keep_open: bool
+    ) -> list[LogFile]:
+        """Those that are to be read before `newest`, the oldest first; the caller takes the references. `readings`: all
+        that are being read, `current` among them."""
+        older, files = self._open_new(newest, {r.identity for r in readings}, keep_open=keep_open)
+        if older is None:
+            return []
+        self._neighbours.learn(older, self._stream.roots)
+        listed = {s.stat.identity for s in older.siblings}
+        nameless = [r for r in readings if r.framer.offset and r.identity not in listed]
+        known = (*self._ended, *map(mark_of, nameless))
+        missed = []
+        for file in files:
+            if any(surely_holds(file, mark) for mark in known) or any(
+                is_begun_copy(file, r, 0 if r is current else follow.RESAVE_BYTES) for r in readings
+            ):
+                file.release()
+            else:
+                missed.append(file)
+        return missed
+
+    def _open_new(
+        self, newest: follow.Identity, ours: set[follow.Identity], *, keep_open: bool
+    ) -> tuple[Listing | None, list[LogFile]]:
+        """The rotated files that are known by now (None: as before), and of them those that are new, oldest first."""
+        roots = self._stream.roots
+        older: Listing | None = None
+        new: list[Sibling] = []
+        for _ in range(SETTLE_TRIES):
+            older = self._older_siblings(newest)
+            if older is None:
+                return None, []
+            new = [s for s in older.siblings if s.stat.identity not in ours and not self._neighbours.knows(s, roots)]
+            opened = {s.path: open_sibling(s, roots, keep_open=keep_open) for s in reversed(new)}
+            files = [file for file in opened.values() if file is not None]
+            if len(files) == len(new):
+                return older, files
+            for file in files:
+                file.release()
+        # Names change all the time: what could not be opened is for the next look.
+        return older and replace(older, siblings=[s for s in older.siblings if s not in new]), []
+
+    def _older_siblings(self, newest: follow.Identity) -> Listing | None:
+        """The rotated files beside, without those that came after `newest`: they are for the next look. None: that has
+        no name any more, and those that have one may all be younger."""
+        for _ in range(SETTLE_TRIES):
+            listing = settled_siblings(self._stream.path, rotated_only=True)
+            at = next((i for i, s in enumerate(listing.siblings) if s.stat.identity == newest), None)
+            if at is not None:
+                return replace(listing, siblings=listing.siblings[at + 1 :])
+            named = stat_or_none(self._stream.path)
+            if named is not None and named.identity == newest:
+                return listing
+        return None

@@ -1,0 +1,108 @@
+"""missed: which files came and went between two looks, and which only look like it."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from pathlib import Path
+
+import pytest
+
+from logstream_server.files import LogFile
+from logstream_server.framing import LineFramer
+from logstream_server.ledger import Ledger
+from logstream_server.missed import Missed
+from logstream_server.reading import Reading
+from logstream_server.ring import Ring
+from logstream_server.stream import Stream
+
+from .followed import as_bytes, numbered
+
+LINES = as_bytes(numbered(1, 100))
+OTHERS = as_bytes(numbered(501, 600))
+
+
+class Beside:
+    """A path, its current file that was read to its end, and what `Missed` finds."""
+
+    def __init__(self, folder: Path, content: bytes = LINES) -> None:
+        self.path = folder / "app.log"
+        self.stream = Stream("app.log", str(self.path), (), Ring(1 << 20))
+        self._ledger = Ledger(self.stream, itertools.count(1).__next__)
+        self.missed = Missed(self.stream)
+        self.path.write_bytes(content)
+        self.current = self.read(self.path)
+        self.missed.begin(self.current.identity)
+
+    def read(self, path: Path) -> Reading:
+        """A file that is followed, and read so far."""
+        file = LogFile(str(path), (), keep_open=True)
+        data = path.read_bytes()
+        generation = self._ledger.begin(file, begin=0, head=data)
+        reading = Reading(generation, file, LineFramer(1 << 16), 1000.0, seen=file.stat())
+        self._ledger.take(reading, data or b"\n")
+        return reading
+
+    def found(self) -> list[str]:
+        """The names of what is to be read before what is at the path now."""
+        newest = LogFile(str(self.path), (), keep_open=False).identity
+        files = self.missed.find(newest, [self.current], self.current, keep_open=True)
+        for file in files:
+            file.release()
+        return [Path(file.path).name for file in files]
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Beside:
+    return Beside(tmp_path)
+
+
+def test_files_that_came_and_went_are_found_oldest_first_and_once(beside: Beside, tmp_path: Path) -> None:
+    beside.path.rename(tmp_path / "app.log.3")
+    (tmp_path / "app.log.2").write_bytes(OTHERS)
+    (tmp_path / "app.log.1").write_bytes(OTHERS[:500])
+    beside.path.write_bytes(b"new\n")
+    assert beside.found() == ["app.log.2", "app.log.1"]
+    assert beside.found() == []
+
+
+def test_what_was_there_at_the_beginning_is_no_news(tmp_path: Path) -> None:
+    (tmp_path / "app.log.1").write_bytes(OTHERS)
+    beside = Beside(tmp_path)
+    (tmp_path / "app.log.1").rename(tmp_path / "app.log.2")
+    beside.path.rename(tmp_path / "app.log.1")
+    beside.path.write_bytes(b"new\n")
+    assert beside.found() == []
+
+
+def test_a_copy_of_what_is_read_is_no_news(beside: Beside, tmp_path: Path) -> None:
+    """Neither of the whole nor of its beginning, as it may be just under way."""
+    shutil.copy(beside.path, tmp_path / "app.log.2")
+    (tmp_path / "app.log.1").write_bytes(LINES[:400])
+    assert beside.found() == []
+
+
+def test_a_copy_of_what_was_read_to_its_end_is_no_news(beside: Beside, tmp_path: Path) -> None:
+    shutil.copy(beside.path, tmp_path / "app.log.1")
+    beside.missed.note_end(beside.current)
+    beside.missed.note_read(beside.current)
+    beside.path.write_bytes(b"")
+    beside.current = beside.read(beside.path)
+    assert beside.found() == []
+
+
+def test_what_came_after_the_newest_is_for_the_next_look(beside: Beside, tmp_path: Path) -> None:
+    newest = beside.current.identity
+    beside.path.rename(tmp_path / "app.log.2")
+    (tmp_path / "app.log.1").write_bytes(OTHERS)
+    beside.path.write_bytes(b"new\n")
+    assert beside.missed.find(newest, [beside.current], beside.current, keep_open=True) == []
+    assert beside.found() == ["app.log.1"]
+
+
+def test_a_change_in_the_folder_is_seen_once(beside: Beside, tmp_path: Path) -> None:
+    beside.missed.may_be_more()
+    assert not beside.missed.may_be_more()
+    (tmp_path / "app.log.1").write_bytes(OTHERS)
+    assert beside.missed.may_be_more()
+    assert not beside.missed.may_be_more()
