@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from logstream_server.discovery import MAX_FILES, Source, parse_source, scan
+from logstream_server.discovery import MAX_FILES, Source, parse_source, parse_sources, scan
+
+from .tailing.harness import mounted, why_no_mount
 
 NAMES = (
     "a.log",
@@ -107,6 +109,37 @@ def test_paths_are_absolute_from_where_the_program_was_started(folder: Path, mon
     monkeypatch.chdir(folder)
     assert parse_source("a.log").path == str(folder / "a.log")
     assert parse_source("sub/../*.log").path == str(folder / "*.log")
+
+
+def test_several_are_what_each_of_them_is_in_their_order(folder: Path) -> None:
+    paths = [("a.log", "first"), ("sub/", None), ("*.log", "logs"), ("later.log", None), ("a.log", None)]
+    given = [(f"{folder}/{path}", name) for path, name in paths]
+    assert parse_sources(given, []) == [parse_source(path, (), name) for path, name in given]
+    assert parse_sources(given, ["/var"]) == [parse_source(path, ["/var"], name) for path, name in given]
+    assert parse_sources([], []) == []
+
+
+@pytest.mark.skipif(bool(why_no_mount()), reason=why_no_mount() or "")
+def test_of_a_file_system_that_hangs_each_is_what_it_looks_like(folder: Path, tmp_path: Path) -> None:
+    """And the others are what they are."""
+    with mounted(folder, tmp_path / "mount") as mount:
+        link = tmp_path / "link.log"
+        link.symlink_to(mount.target / "a.log")
+        mount.hang()
+        paths = [
+            (str(mount.target / path) + slash, None) for path, slash in (("a.log", ""), ("sub", "/"), ("*.log", ""))
+        ]
+        sources = parse_sources([*paths, (str(folder), "well"), (str(link), None)], [])
+        mount.go_on()
+    target = str(mount.target)
+    assert [(source.path, source.base) for source in sources] == [
+        (f"{target}/a.log", None),
+        (f"{target}/sub", f"{target}/sub"),
+        (f"{target}/*.log", target),
+        (str(folder), str(folder)),
+        (str(link), None),
+    ]
+    assert sources[3] == parse_source(str(folder), (), "well")
 
 
 def test_roots_that_are_given_hold_for_everything(folder: Path, tmp_path: Path) -> None:

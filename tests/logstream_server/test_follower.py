@@ -7,6 +7,7 @@ that a timer would hit once a year. Real files, no threads; time is a number.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import itertools
 import os
@@ -29,6 +30,10 @@ from logstream_server.reader import Reader
 from logstream_server.ring import Entry, EventKind, Ring
 from logstream_server.stream import Stream
 from logstream_server.watch import Watch
+
+from .followed import ByName, Held
+from .tailing.faulty import FaultyFiles
+from .tailing.harness import why_no_mount
 
 OPTIONS = FollowOptions(partial_after_s=5.0, rotate_wait_s=5.0, max_line_bytes=1 << 16)
 POLL = Watch("poll", None, lambda: None)
@@ -304,14 +309,6 @@ TestFollowing.settings = settings(max_examples=100, stateful_step_count=40, dead
 # -- one path, by hand -------------------------------------------------------------------------------------------------
 
 
-class ByName(Watch):
-    """As on a remote file system: each look opens the file by its name."""
-
-    def prepare(self, path: str) -> None:
-        super().prepare(path)
-        self.keeps_open = False
-
-
 class Followed:
     """A follower of one path and the text that came, driven by hand."""
 
@@ -360,6 +357,33 @@ def test_a_file_that_was_gone_for_long_and_is_there_again_goes_on_where_it_was(
     with log.open("ab") as file:
         file.write(b"after\n")
     assert followed.look() == [*lines, b"meanwhile", b"after"]
+
+
+@pytest.mark.skipif(bool(why_no_mount()), reason=why_no_mount() or "")
+@pytest.mark.parametrize("by_name", [False, True])
+@pytest.mark.parametrize("error", [errno.ESTALE, errno.EIO], ids=errno.errorcode.get)
+def test_a_file_whose_server_has_lost_it_for_a_while_goes_on_where_it_was(
+    tmp_path: Path, by_name: bool, error: int
+) -> None:
+    watch = (ByName if by_name else Held)("poll", None, lambda: None)
+    with FaultyFiles(tmp_path / "mount", "app.log").mounted() as files:
+        followed = Followed(files.path, watch)
+        counters = followed.stream.counters
+        files.append(b"one\n")
+        assert followed.look() == [b"one"]
+        files.error = error
+        for _ in range(3):
+            followed.look()
+        assert files.refused
+        assert (followed.stream.state.status, followed.stream.state.detail) == ("unreadable", os.strerror(error))
+        assert counters.mount_error_since == 1000.5  # since the first look that failed
+        files.append(b"two\n")
+        files.error = 0
+        assert followed.look() == [b"one", b"two"]
+        assert (followed.stream.state.status, counters.mount_error_since) == ("following", None)
+        events = [entry.event.kind for entry in followed.stream.ring.entries() if entry.event]
+        assert events == [EventKind.APPEARED, EventKind.UNREADABLE, EventKind.APPEARED]
+        followed.follower.close()
 
 
 def test_another_file_after_one_that_was_gone_for_long_is_told_from_its_start(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -12,12 +13,14 @@ import pytest
 
 from .checker import assert_never_twice
 from .conftest import Serve
+from .faulty import FaultyFiles
 from .harness import (
     Mount,
     Site,
     Writer,
     append,
     append_bytes,
+    as_bytes,
     glance,
     mounted,
     numbered,
@@ -250,6 +253,38 @@ def test_f8_a_file_system_that_dies_and_is_mounted_again(serve: Serve, site: Sit
         assert "gap" not in json.events
     finally:
         mount.unmount()
+
+
+@needs_mount
+@one_mode
+@pytest.mark.parametrize("error", [errno.ESTALE, errno.EIO], ids=errno.errorcode.get)
+def test_f8_a_file_system_whose_server_has_lost_the_file_for_a_while(
+    serve: Serve, site: Site, tmp_path: Path, error: int
+) -> None:
+    with FaultyFiles(tmp_path / "target", "app.log").mounted() as files:
+        lines = numbered("before", 50)
+        files.append(as_bytes(lines))
+        server = serve(files.path, "--watch", "auto")
+        json, plain = server.json(tail=50), server.client(tail=50)
+        for each in (json, plain):
+            each.expect(lines)
+        cursor = json.cursor
+        for number in range(1, 4):
+            before = len(json.messages)
+            files.error = error
+            assert json.wait_event("unreadable", before)["detail"] == os.strerror(error)
+            assert server.state("app.log")["state"] == "unreadable"
+            files.append(as_bytes([f"meanwhile {number}"]))
+            lines.append(f"meanwhile {number}")
+            back = server.json(cursor=cursor)  # nothing is proven now, and nothing disproven
+            files.error = 0
+            json.wait_event("appeared", before)
+            for each in (json, plain):
+                each.expect(lines)
+            back.expect(lines[50:], quiet_s=0.1)
+            assert any(message.get("recovered") for message in back.messages)  # of the greeting, or after it
+        assert "gap" not in json.events
+    del site
 
 
 @needs_mount
