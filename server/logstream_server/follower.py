@@ -19,7 +19,7 @@ from .cursor import HEAD_BYTES, Mark
 from .files import GONE_ERRNOS, MOUNT_ERRNOS, FileStat, LogFile, NotALog, Read, stat_or_none, stat_path
 from .framing import MARKER_BYTES, LineFramer
 from .ledger import Ledger
-from .missed import Missed
+from .missed import Missed, Unsettled
 from .reading import Reading, find_rest, is_resaved, last_line_start, mark_of, was_read
 from .ring import EventKind, StreamEvent
 from .siblings import holds, read_head
@@ -33,6 +33,8 @@ STEP_BYTES: Final = 1 << 20
 RECONCILE_S: Final = 2.0
 """How often a file is looked at when inotify is silent, as events do get lost (Fluent Bit looks every 2 s)."""
 RETRY_S: Final = 1.0
+UNSETTLED_S: Final = 0.01
+"""A rotation that renames a hundred files is over by then."""
 MAX_DRAINING: Final = 16
 
 
@@ -60,6 +62,7 @@ class Follower:
     _current: Reading | None = None
     _draining: list[Reading] = field(default_factory=list)
     _given_up: Mark | None = None
+    _successor: EventKind = EventKind.APPEARED
     _first: bool = True
 
     def __post_init__(self) -> None:
@@ -87,6 +90,8 @@ class Follower:
             delay = self._failed(error, now)
         except NotALog as error:
             delay = self._refuse(error)
+        except Unsettled:
+            delay = UNSETTLED_S
         self._condition.end(now, time.monotonic() - begun)
         self.stream.expire(now)
         if ring.head()[0] != before or self.stream.state is not state:
@@ -172,7 +177,7 @@ class Follower:
             return False
         reading.grew_at = now
         is_first = framer.offset == 0 and reading is self._current and not reading.generation.head
-        if is_first and self._take_missed(now, reading.identity):
+        if is_first and self._read_missed(self._find_missed(now, reading.identity), now):
             self._ledger.renew(reading)
             return True
         data = read.data
@@ -258,14 +263,15 @@ class Follower:
 
     def _restart(self, reading: Reading, now: float, *, offset: int, before: bytes, head: bytes, detail: str) -> None:
         """The same path begins a new generation at `offset`; what was held of the old one goes out first."""
-        self._missed.note_end(reading)
-        self._ledger.append(reading, reading.framer.finish())
         file = reading.file
         if not file.keeps_open:  # by name it may be another one
             file = LogFile(self.stream.path, self.stream.roots, keep_open=False)
         elif not file.acquire():
             raise OSError(errno.EBADF, "closed", file.path)
-        self._take_missed(now, file.identity)
+        missed = self._find_missed_before(file, now)
+        self._missed.note_end(reading)
+        self._ledger.append(reading, reading.framer.finish())
+        self._read_missed(missed, now)
         old = reading.generation
         old.end = reading.framer.start
         generation = self._ledger.begin(file, begin=offset, head=head)
@@ -301,7 +307,7 @@ class Follower:
                 self._condition.recovered("the file is back")
             if current.framer.offset or not self._missed.may_be_more():
                 return False
-            if not self._take_missed(now, current.identity):
+            if not self._read_missed(self._find_missed(now, current.identity), now):
                 return False
             self._ledger.renew(current)
             return True
@@ -342,8 +348,9 @@ class Follower:
             self._read_on(current, file)
             self.watch.follow(file)
             return True
+        missed = self._find_missed_before(file, now, replaces=True)
         self._to_draining(current, now)
-        self._take_missed(now, file.identity)
+        self._read_missed(missed, now)
         self.stream.counters.rotations += 1
         self._begin(file, now, kind=kind)
         return True
@@ -355,11 +362,23 @@ class Follower:
         if len(self._draining) > MAX_DRAINING:
             self._retire_if_spent(self._draining[0], float("inf"))
 
-    def _take_missed(self, now: float, newest: follow.Identity) -> bool:
-        """Files that came and went between two looks are read, too, before what is at the path now. True: there are
-        some."""
+    def _find_missed(self, now: float, newest: follow.Identity, *, replaces: bool = False) -> list[LogFile]:
+        """Files that came and went between two looks; `replaces`: `newest` is not the current file. Raises
+        Unsettled."""
         readings = [*self._draining, *([self._current] if self._current else [])]
-        missed = self._missed.find(newest, readings, self._current, keep_open=self.watch.keeps_open)
+        current = None if replaces else self._current
+        return self._missed.find(now, newest, readings, current, keep_open=self.watch.keeps_open)
+
+    def _find_missed_before(self, file: LogFile, now: float, *, replaces: bool = False) -> list[LogFile]:
+        """The same, before a file that was opened for this; it is given back when that fails."""
+        try:
+            return self._find_missed(now, file.identity, replaces=replaces)
+        except BaseException:
+            file.release()
+            raise
+
+    def _read_missed(self, missed: list[LogFile], now: float) -> bool:
+        """They are read before what is at the path now. True: there are some."""
         for file in missed:
             reading = self._new_reading(file, now)
             reading.replaced_at, reading.first = now, read_head(file)
@@ -376,7 +395,7 @@ class Follower:
 
     def _open_next(self, now: float) -> float:
         """Open what is at the path by now, if anything; the next step reads what came and went meanwhile before it."""
-        self._open(now)
+        self._open(now, self._successor)
         return self._delay(now) if self._current is None else 0.0
 
     def _prepare(self) -> None:
@@ -395,7 +414,9 @@ class Follower:
             return
         self._condition.is_missing = False
         if not self._first:
-            self._take_missed(now, file.identity)
+            self._successor = kind  # also when it is only opened at a later look
+            self._read_missed(self._find_missed_before(file, now), now)
+        self._successor = EventKind.APPEARED
         self._begin(file, now, kind=kind, at_end=self._first and not self.from_start)
 
     def _begin(self, file: LogFile, now: float, *, kind: EventKind, at_end: bool = False) -> None:

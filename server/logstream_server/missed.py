@@ -19,8 +19,16 @@ from .reading import Reading, is_begun_copy, mark_of
 from .siblings import SETTLE_TRIES, Listing, Neighbours, Sibling, open_sibling, settled_siblings, surely_holds
 from .stream import Stream
 
+SETTLE_S: Final = 1.0
+"""So long names may change without a pause before what is known of them has to do: then a file that is found later is
+told later."""
 ENDED_KEPT: Final = 16
 """Of so many files that are read no more it is known by content that they are no news, whatever their name is."""
+
+
+class Unsettled(Exception):
+    """Names change at this very moment, so that it cannot be said which files came before which. Look again soon.
+    Internal to tailing."""
 
 
 class Missed:
@@ -31,6 +39,7 @@ class Missed:
         self._neighbours = Neighbours()
         self._ended: deque[Mark] = deque(maxlen=ENDED_KEPT)
         self._folder_mtime_ns: int | None = None
+        self._unsettled_since: float | None = None
 
     def begin(self, newest: follow.Identity) -> None:
         """What is there at the first look is no news."""
@@ -54,13 +63,21 @@ class Missed:
         self._neighbours.read(reading.file.identity, reading.generation.head)
 
     def find(
-        self, newest: follow.Identity, readings: Sequence[Reading], current: Reading | None, *, keep_open: bool
+        self,
+        now: float,
+        newest: follow.Identity,
+        readings: Sequence[Reading],
+        current: Reading | None,
+        *,
+        keep_open: bool,
     ) -> list[LogFile]:
         """Those that are to be read before `newest`, the oldest first; the caller takes the references. `readings`: all
-        that are being read, `current` among them."""
+        that are being read, and that of `newest`, if it is one of them, as `current`. Raises Unsettled, but not for
+        long."""
         older, files = self._open_new(newest, {r.identity for r in readings}, keep_open=keep_open)
         if older is None:
             return []
+        self._wait_until_settled(now, older, files)
         self._neighbours.learn(older, self._stream.roots)
         listed = {s.stat.identity for s in older.siblings}
         nameless = [r for r in readings if r.framer.offset and r.identity not in listed]
@@ -74,6 +91,16 @@ class Missed:
             else:
                 missed.append(file)
         return missed
+
+    def _wait_until_settled(self, now: float, older: Listing, files: list[LogFile]) -> None:
+        since = now if self._unsettled_since is None else self._unsettled_since
+        if older.is_settled or now - since >= SETTLE_S:
+            self._unsettled_since = None
+            return
+        self._unsettled_since = since
+        for file in files:
+            file.release()
+        raise Unsettled
 
     def _open_new(
         self, newest: follow.Identity, ours: set[follow.Identity], *, keep_open: bool
@@ -94,7 +121,7 @@ class Missed:
             for file in files:
                 file.release()
         # Names change all the time: what could not be opened is for the next look.
-        return older and replace(older, siblings=[s for s in older.siblings if s not in new]), []
+        return older and Listing([s for s in older.siblings if s not in new], is_settled=False), []
 
     def _older_siblings(self, newest: follow.Identity) -> Listing | None:
         """The rotated files beside, without those that came after `newest`: they are for the next look. None: that has

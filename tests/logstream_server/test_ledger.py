@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,13 +28,26 @@ class Book:
         generation = self.ledger.begin(file, begin=0, head=b"")
         self.reading = Reading(generation, file, LineFramer(1 << 16), 1000.0)
 
+    def close(self) -> None:
+        """Give the files back."""
+        for generation, _ in self.stream.generations():
+            self.stream.forget(generation)
+
     def told(self) -> list[tuple[bytes, Flag]]:
         return [(entry.data, entry.flags) for entry in self.stream.ring.entries() if entry.data]
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Book:
-    return Book(tmp_path / "app.log", keep_open=True)
+def keep_open() -> bool:
+    """Whether the file is held open; a test may say."""
+    return True
+
+
+@pytest.fixture
+def book(tmp_path: Path, keep_open: bool) -> Iterator[Book]:
+    book = Book(tmp_path / "app.log", keep_open=keep_open)
+    yield book
+    book.close()
 
 
 def test_lines_are_counted_and_told_as_they_are_framed(book: Book) -> None:
@@ -71,8 +85,7 @@ def test_a_loss_has_its_place_in_the_file(book: Book, size: int, lost: int | Non
     assert book.reading.generation.end == max(size, 5)
 
 
-def test_a_hole_is_jumped_over(tmp_path: Path) -> None:
-    book = Book(tmp_path / "app.log", keep_open=True)
+def test_a_hole_is_jumped_over(book: Book, tmp_path: Path) -> None:
     with (tmp_path / "app.log").open("wb") as file:
         os.truncate(file.fileno(), 1 << 24)
     book.ledger.take(book.reading, bytes(1 << 16))
@@ -82,15 +95,13 @@ def test_a_hole_is_jumped_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep_open", [False, True])
-def test_only_where_no_inode_counts_a_generation_has_a_sign(tmp_path: Path, keep_open: bool) -> None:
-    book = Book(tmp_path / "app.log", keep_open=keep_open)
+def test_only_where_no_inode_counts_a_generation_has_a_sign(book: Book, keep_open: bool) -> None:
     generation = book.reading.generation
     assert (generation.inode is not None, bool(generation.sign)) == (keep_open, not keep_open)
 
 
 @pytest.mark.parametrize("keep_open", [False, True])
-def test_a_generation_is_begun_anew_behind_others(tmp_path: Path, keep_open: bool) -> None:
-    book = Book(tmp_path / "app.log", keep_open=keep_open)
+def test_a_generation_is_begun_anew_behind_others(book: Book, tmp_path: Path, keep_open: bool) -> None:
     old = book.reading.generation
     if not keep_open:  # a reader who came back was given the file by the name that it has now
         book.stream.keep(old, LogFile(str(tmp_path / "app.log"), (), keep_open=False))
@@ -101,3 +112,4 @@ def test_a_generation_is_begun_anew_behind_others(tmp_path: Path, keep_open: boo
     file = book.stream.file_of(book.reading.generation)
     assert file is not None
     assert file is book.reading.file
+    file.release()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,13 @@ import pytest
 from logstream_server.files import LogFile
 from logstream_server.framing import LineFramer
 from logstream_server.ledger import Ledger
-from logstream_server.missed import Missed
+from logstream_server.missed import SETTLE_S, Missed, Unsettled
 from logstream_server.reading import Reading
 from logstream_server.ring import Ring
 from logstream_server.stream import Stream
 
 from .followed import as_bytes, numbered
+from .process import eventually
 
 LINES = as_bytes(numbered(1, 100))
 OTHERS = as_bytes(numbered(501, 600))
@@ -34,6 +37,11 @@ class Beside:
         self.current = self.read(self.path)
         self.missed.begin(self.current.identity)
 
+    def close(self) -> None:
+        """Give the files back."""
+        for generation, _ in self.stream.generations():
+            self.stream.forget(generation)
+
     def read(self, path: Path) -> Reading:
         """A file that is followed, and read so far."""
         file = LogFile(str(path), (), keep_open=True)
@@ -46,15 +54,17 @@ class Beside:
     def found(self) -> list[str]:
         """The names of what is to be read before what is at the path now."""
         newest = LogFile(str(self.path), (), keep_open=False).identity
-        files = self.missed.find(newest, [self.current], self.current, keep_open=True)
+        files = self.missed.find(0.0, newest, [self.current], self.current, keep_open=True)
         for file in files:
             file.release()
         return [Path(file.path).name for file in files]
 
 
 @pytest.fixture
-def beside(tmp_path: Path) -> Beside:
-    return Beside(tmp_path)
+def beside(tmp_path: Path) -> Iterator[Beside]:
+    beside = Beside(tmp_path)
+    yield beside
+    beside.close()
 
 
 def test_files_that_came_and_went_are_found_oldest_first_and_once(beside: Beside, tmp_path: Path) -> None:
@@ -73,6 +83,7 @@ def test_what_was_there_at_the_beginning_is_no_news(tmp_path: Path) -> None:
     beside.path.rename(tmp_path / "app.log.1")
     beside.path.write_bytes(b"new\n")
     assert beside.found() == []
+    beside.close()
 
 
 def test_a_copy_of_what_is_read_is_no_news(beside: Beside, tmp_path: Path) -> None:
@@ -96,7 +107,7 @@ def test_what_came_after_the_newest_is_for_the_next_look(beside: Beside, tmp_pat
     beside.path.rename(tmp_path / "app.log.2")
     (tmp_path / "app.log.1").write_bytes(OTHERS)
     beside.path.write_bytes(b"new\n")
-    assert beside.missed.find(newest, [beside.current], beside.current, keep_open=True) == []
+    assert beside.missed.find(0.0, newest, [beside.current], beside.current, keep_open=True) == []
     assert beside.found() == ["app.log.1"]
 
 
@@ -106,3 +117,46 @@ def test_a_change_in_the_folder_is_seen_once(beside: Beside, tmp_path: Path) -> 
     (tmp_path / "app.log.1").write_bytes(OTHERS)
     assert beside.missed.may_be_more()
     assert not beside.missed.may_be_more()
+
+
+def test_names_that_change_all_the_time_are_waited_for_but_not_for_ever(beside: Beside, tmp_path: Path) -> None:
+    """What came before what cannot be said meanwhile."""
+    beside.path.rename(tmp_path / "app.log.2")
+    (tmp_path / "app.log.1").write_bytes(OTHERS)
+    beside.path.write_bytes(b"new\n")
+    newest = LogFile(str(beside.path), (), keep_open=False).identity
+    stop = threading.Event()
+    other = tmp_path / "app.log.7"
+    other.write_bytes(b"")
+
+    def rename() -> None:
+        while not stop.is_set():
+            other.rename(tmp_path / "app.log.8")
+            (tmp_path / "app.log.8").rename(other)
+
+    names: list[str] = []
+
+    def find(now: float) -> None:
+        files = beside.missed.find(now, newest, [beside.current], beside.current, keep_open=True)
+        for file in files:
+            file.release()
+        names.extend(Path(file.path).name for file in files)
+
+    thread = threading.Thread(target=rename)
+    thread.start()
+    try:
+        eventually(lambda: raises_unsettled(lambda: find(1000.0)), "a look that cannot tell")
+        find(1000.0 + SETTLE_S)
+    finally:
+        stop.set()
+        thread.join()
+    find(2000.0)
+    assert names == ["app.log.1"]
+
+
+def raises_unsettled(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except Unsettled:
+        return True
+    return False
