@@ -8,9 +8,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
 from .addresses import SCHEMES, display_url
-from .errors import Problem, SettingsError
+from .errors import Problem
 from .forms import Form, one_of, read_header, seconds, text, whole
-from .options import Collected, argument, collect, option, repeatable, switch
+from .options import Collected, argument, option, read_arguments, repeatable, switch
 from .stamps import MIN_LINE_BYTES
 from .view import Format
 
@@ -50,7 +50,7 @@ class BenchOptions:
     rate: int = option("--rate", whole("N", 1, 1_000_000), 100, "lines a second")
     line_bytes: int = option("--size", whole("BYTES", MIN_LINE_BYTES, 1 << 20), 200, "how long each line is")
     settle_s: float = option(
-        "--settle", seconds(0, 600), 5.0, "at the end, wait for lines as long as none of these pauses is longer"
+        "--settle", seconds(0, 600), 5.0, "at the end, wait for what is on its way, until nothing has come for so long"
     )
 
     token_file: str | None = option("--token-file", text("FILE", "a file"), None, "the token for it", "The server")
@@ -63,12 +63,7 @@ class BenchOptions:
     @classmethod
     def from_argv(cls, argv: Sequence[str]) -> BenchOptions:
         """Read the arguments; SettingsError names all faults."""
-        collected = collect(cls, {}, argv)
-        options = cls(**collected.values)
-        problems = (*collected.problems, *_conflicts(options, collected))
-        if problems:
-            raise SettingsError(problems)
-        return options
+        return read_arguments(cls, argv, _conflicts)
 
     @property
     def mode(self) -> Format:

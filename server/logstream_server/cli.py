@@ -20,7 +20,7 @@ from . import __version__
 from .benchoptions import BenchOptions
 from .demooptions import DemoOptions
 from .errors import LogstreamError, SettingsError
-from .options import collect, did_you_mean, misspelt_variables, render_options, wants_help
+from .options import did_you_mean, misspelt_variables, read_arguments, render_options, wants_help
 from .settings import Settings
 from .tailoptions import TailOptions
 
@@ -37,10 +37,7 @@ class NoOptions:
     @classmethod
     def from_argv(cls, argv: Sequence[str]) -> NoOptions:
         """Refuse all."""
-        problems = collect(cls, {}, argv).problems
-        if problems:
-            raise SettingsError(problems)
-        return cls()
+        return read_arguments(cls, argv)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,8 @@ from enum import StrEnum
 
 import shtab
 
-from .errors import SettingsError
 from .forms import one_of
-from .options import Spec, argument, collect, specs_of
+from .options import Spec, argument, read_arguments, specs_of
 
 
 class Shell(StrEnum):
@@ -33,10 +32,7 @@ class CompletionOptions:
     @classmethod
     def from_argv(cls, argv: Sequence[str]) -> CompletionOptions:
         """Read the arguments; SettingsError names all faults."""
-        collected = collect(cls, {}, argv)
-        if collected.problems:
-            raise SettingsError(collected.problems)
-        return cls(**collected.values)
+        return read_arguments(cls, argv)
 
 
 def render_completion(shell: Shell, commands: Mapping[str, tuple[str, type]]) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .errors import SettingsError
 from .forms import whole
-from .options import collect, option, switch
+from .options import option, read_arguments, switch
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,4 @@ class DemoOptions:
     @classmethod
     def from_argv(cls, argv: Sequence[str]) -> DemoOptions:
         """Read the arguments; SettingsError names all faults."""
-        collected = collect(cls, {}, argv)
-        if collected.problems:
-            raise SettingsError(collected.problems)
-        return cls(**collected.values)
+        return read_arguments(cls, argv)

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from textwrap import wrap
 from typing import Any, Final, TypeVar, overload
 
-from .errors import Problem
+from .errors import Problem, SettingsError
 from .forms import BOOLEAN, Form
 
 T = TypeVar("T")
@@ -130,6 +130,18 @@ def collect(command: type, environ: Mapping[str, str], argv: Sequence[str]) -> C
             values[name] = tuple(read) if spec.many else read[-1]
             sources[name] = source
     return Collected(values, sources, tuple(problems))
+
+
+def read_arguments(
+    command: type[T], argv: Sequence[str], conflicts: Callable[[T, Collected], Iterable[Problem]] = lambda *_: ()
+) -> T:
+    """The value of a command that reads no variables. Raises SettingsError, which names all faults."""
+    collected = collect(command, {}, argv)
+    options = command(**collected.values)
+    problems = (*collected.problems, *conflicts(options, collected))
+    if problems:
+        raise SettingsError(problems)
+    return options
 
 
 def split_variable(text: str) -> list[str]:

@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import Final
 
 from .addresses import SCHEMES, display_url
-from .errors import Problem, SettingsError
+from .errors import Problem
 from .forms import one_of, text, whole
-from .options import Collected, arguments, collect, option, repeatable, switch
+from .options import Collected, arguments, option, read_arguments, repeatable, switch
 from .settings import MAX_TAIL_LINES
 
 _TARGET: Final = text("FILE|URL", "a file, or a server's address")
@@ -73,12 +73,7 @@ class TailOptions:
     @classmethod
     def from_argv(cls, argv: Sequence[str]) -> TailOptions:
         """Read the arguments; SettingsError names all faults."""
-        collected = collect(cls, {}, argv)
-        options = cls(**collected.values)
-        problems = (*collected.problems, *_conflicts(options, collected))
-        if problems:
-            raise SettingsError(problems)
-        return options
+        return read_arguments(cls, argv, _conflicts)
 
 
 def is_url(target: str) -> bool:

@@ -59,5 +59,8 @@ def test_man_shows_it(page: str) -> None:
     assert "--since TIME" in done.stdout
 
 
-def test_pip_installs_it_where_man_looks() -> None:
+def test_pip_installs_it_where_man_looks_and_images_have_it_to_build_from() -> None:
     assert '"docs/logstream.1" = "share/man/man1/logstream.1"' in (ROOT / "pyproject.toml").read_text()
+    assert "!docs/logstream.1\n" in (ROOT / ".dockerignore").read_text()
+    for image in ("server", "operator"):
+        assert "COPY docs/logstream.1 docs/\n" in (ROOT / image / "Dockerfile").read_text()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from logstream_server import forms, options
-from logstream_server.errors import Problem
+from logstream_server.errors import Problem, SettingsError
 
 NUMBER = forms.whole("N", 0, 99)
 
@@ -183,3 +183,14 @@ def test_the_help_page_of_a_command_without_variables_shows_none() -> None:
     assert "LOGSTREAM_" not in page
     assert "how many plates [default 7]" in page
     assert "serve it hot\n" in page + "\n"
+
+
+def test_a_command_s_arguments_become_its_value_or_all_their_faults() -> None:
+    assert options.read_arguments(Shelf, ["war and peace"]) == Shelf("war and peace")
+
+    def conflicts(shelf: Shelf, given: options.Collected) -> list[Problem]:
+        return [Problem("BOOK", shelf.book, f"is lent, says {given.sources['book']}")]
+
+    with pytest.raises(SettingsError) as caught:
+        options.read_arguments(Shelf, ["war", "--and", "peace"], conflicts)
+    assert [problem.name for problem in caught.value.problems] == ["--and", "argument", "BOOK"]
