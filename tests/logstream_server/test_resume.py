@@ -34,6 +34,19 @@ LINES = numbered(1, 100)
 """More than the bytes that prove a file."""
 
 
+def rotated(followed: Followed, *numbers: int, seen: bool = True) -> list[str]:
+    """Rotate and write the next file, so often; the lines of all. Not `seen`: between two looks."""
+    wanted: list[str] = []
+    for number in numbers:
+        added = [f"file {number}: {line}" for line in LINES]
+        followed.rotate()
+        followed.write(as_bytes(added))
+        if seen:
+            followed.settle()
+        wanted += added
+    return wanted
+
+
 @pytest.mark.parametrize("remote", [False, True])
 @pytest.mark.parametrize("restarted", [False, True])
 class TestResume:
@@ -62,13 +75,7 @@ class TestResume:
         """Each file with lines enough to tell it apart."""
         followed = follow(as_bytes(LINES), remote=remote)
         had = followed.head()
-        wanted: list[str] = []
-        for number in range(3):
-            added = [f"file {number}: {line}" for line in LINES]
-            wanted += added
-            followed.rotate()
-            followed.add(as_bytes(added))
-            followed.settle()
+        wanted = rotated(followed, 0, 1, 2)
         if restarted:
             followed.restart()
         assert rest(followed, come_back(followed, had)) == wanted
@@ -77,38 +84,23 @@ class TestResume:
         """The server knows the old file by a name that leads to another one by now; its ring is full of other lines."""
         followed = follow(as_bytes(LINES), remote=remote, ring_bytes=2000)
         had = followed.head()
-        wanted: list[str] = []
-        for number in range(2):  # both between two looks: where it is found is not where it will be
-            wanted += (added := [f"file {number}: {line}" for line in LINES])
-            followed.rotate()
-            followed.write(as_bytes(added))
+        wanted = rotated(followed, 0, 1, seen=False)  # where the old file is found is not where it will be
         followed.settle()
         if restarted:
             followed.restart()
         for number in range(2, 5):
             assert rest(followed, come_back(followed, had)) == wanted
-            wanted += (added := [f"file {number}: {line}" for line in LINES])
-            followed.rotate()
-            followed.add(as_bytes(added))
-            followed.settle()
+            wanted += rotated(followed, number)
         assert rest(followed, come_back(followed, had)) == wanted
 
     def test_a_rotation_was_not_seen_yet(self, follow: Follow, restarted: bool, remote: bool) -> None:
         """What the follower finds later comes once all the same."""
         followed = follow(as_bytes(LINES), remote=remote)
         had = followed.head()
-        wanted: list[str] = []
-        for number in range(2):
-            wanted += (added := [f"file {number}: {line}" for line in LINES])
-            followed.rotate()
-            followed.add(as_bytes(added))
-            followed.settle()
+        wanted = rotated(followed, 0, 1)
         if restarted:
             followed.restart()
-        for number in range(2, 4):
-            wanted += (added := [f"file {number}: {line}" for line in LINES])
-            followed.rotate()
-            followed.write(as_bytes(added))
+        wanted += rotated(followed, 2, 3, seen=False)
         reader = followed.reader(come_back(followed, had).positions)
         told = Told(reader)
         followed.settle()
@@ -159,9 +151,7 @@ class TestResume:
 def test_a_file_between_that_cannot_be_read_is_said(follow: Follow, tmp_path_factory: pytest.TempPathFactory) -> None:
     followed = follow(as_bytes(LINES))
     had = followed.head()
-    for number in range(3):
-        followed.rotate()
-        followed.add(as_bytes([f"file {number}: {line}" for line in LINES]))
+    rotated(followed, 0, 1, 2)
     outside = tmp_path_factory.mktemp("outside") / "file"
     between = followed.path.with_name("app.log.2")
     between.rename(outside)
