@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from . import __version__
-from .benchoptions import BenchOptions
 from .demooptions import DemoOptions
 from .errors import LogstreamError, SettingsError
 from .options import did_you_mean, misspelt_variables, read_arguments, render_options, wants_help
@@ -114,8 +113,10 @@ def tail(environ: Mapping[str, str], argv: Sequence[str]) -> int:
 
 def bench(_environ: Mapping[str, str], argv: Sequence[str]) -> int:
     """`logstream bench`: until the time is over."""
+    from .benchoptions import BenchOptions  # noqa: PLC0415 - reason in the module's docstring
+
     options = BenchOptions.from_argv(argv)
-    from .bench import run_bench  # noqa: PLC0415 - reason in the module's docstring
+    from .bench import run_bench  # noqa: PLC0415 - likewise
 
     return run_bench(options)
 
@@ -144,6 +145,12 @@ def manual(_environ: Mapping[str, str], argv: Sequence[str]) -> int:
     NoOptions.from_argv(argv)
     entries = {name: Entry(c.usage, c.text, c.options(), c.reads_variables) for name, c in COMMANDS.items()}
     return _print(render_manual(__version__, entries))
+
+
+def _bench_options() -> type:
+    from .benchoptions import BenchOptions  # noqa: PLC0415 - with the formats, and so with half of the server
+
+    return BenchOptions
 
 
 def _completion_options() -> type:
@@ -196,7 +203,7 @@ examples:
   logstream bench http://127.0.0.1:8080 --clients 1000 --write /var/log/app.log --rate 1000
   logstream bench http://127.0.0.1:8080 -c 200 -d 1m --reconnect 5s --write app.log
   logstream bench https://logs.example.com --token-file token --json > result.json""",
-        options=lambda: BenchOptions,
+        options=_bench_options,
         reads_variables=False,
         run=bench,
     ),

@@ -120,7 +120,7 @@ def test_another_shell_is_refused(words: list[str]) -> None:
 
 
 def test_its_library_is_loaded_only_when_it_is_asked_for() -> None:
-    names = ("shtab", "argparse", "tqdm", "websockets", "uvicorn")
+    names = ("shtab", "argparse", "tqdm", "websockets", "uvicorn", "msgspec", "re2")
     code = f"import sys, logstream_server.cli; print([name for name in {names} if name in sys.modules])"
     _, environment = command(())
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -30,7 +30,10 @@ def test_on_a_terminal_there_is_a_bar_that_is_gone_at_the_end(monkeypatch: pytes
         progress.show("connecting", 3, 4, "clients")
         progress.close()
         terminal.flush()
-        shown = screen.read(4096).decode()
+        data = b""
+        while not (b"clients" in data and data.endswith(b"\r")):  # a terminal hands it over in pieces
+            data += screen.read(4096)
+        shown = data.decode()
     assert "connecting:  25% |" in shown
     assert "| 1/4 clients" in shown
     assert shown.endswith("\r")
