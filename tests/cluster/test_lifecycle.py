@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,16 @@ def shown(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, env=environment(), check=True).stdout
 
 
+def mount_points() -> list[str]:
+    """Everything that is mounted. Below the folder for temporary files that is other programs', which come and go."""
+    return [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+
+
 def state_of_the_machine() -> dict[str, Any]:
     """What a cluster changes, as the machine itself tells it; without asking the code that cleans up."""
     chains = [line.split()[0] for each in ("iptables-save", "ip6tables-save") for line in shown(each).splitlines()]
     return {
-        "mounts": sorted(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
+        "mounts": sorted(path for path in mount_points() if not path.startswith(tempfile.gettempdir())),
         "interfaces": sorted(path.name for path in Path("/sys/class/net").iterdir()),
         "chains": sorted({word for word in chains if word.startswith(":") and word[1:5] in {"KUBE", "CNI-"}}),
         "network namespaces": shown("ip", "netns", "list").split(),
