@@ -7,6 +7,7 @@ a failure instead, so that a suite cannot pass by not running. An expected failu
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -20,10 +21,13 @@ settings.load_profile("logstream")
 
 
 def pytest_configure() -> None:
-    """Refuse a value that would quietly require nothing."""
+    """Refuse a value that would quietly require nothing, and let Ctrl-C end what is started."""
     value = os.environ.get(REQUIRE_VARIABLE, "")
     if value not in ("", "all"):
         raise pytest.UsageError(f"{REQUIRE_VARIABLE}={value!r}: must be all, or not set")
+    # A shell lets its background jobs ignore Ctrl-C, and so would every program that a test starts and then ends by it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -190,8 +190,10 @@ def test_what_happens_to_the_file_is_told(server: Server, log: Path, kind: str) 
         assert viewer.message("event")["event"] == "truncated"
         append(log, "new")
         assert viewer.until(4)[3:] == ["new"]
-        log.rename(log.with_name("a.log.1"))
-        append(log, "newer")
+        # Never without a file of that name: one that looks in between would say "deleted" and "appeared".
+        log.with_name("a.log.1").hardlink_to(log)
+        append(log.with_name("new"), "newer")
+        log.with_name("new").replace(log)
         eventually(lambda: "rotated" in [m["event"] for m in viewer.messages if m["type"] == "event"])
         assert viewer.until(5)[4:] == ["newer"]
 
