@@ -11,6 +11,7 @@ set -euo pipefail
 # A command that each package brings.
 declare -A command_of=(
     [bindfs]=bindfs      # a FUSE file system that the tests put under a log file, to hang and kill it
+    [chromium]=chromium  # the browser in which the tests open the page
     [fuse3]=fusermount3  # unmounts it
     [curl]=curl          # runs the commands that docs/rest.md shows
     [nginx-light]=nginx  # stands between the server and clients, as an ingress does

@@ -1,30 +1,30 @@
-"""Who may connect: origin and token. Values in, a refusal or None out."""
+"""What a request says about who sends it: the page that it comes from, the host that it asks for, the token that it
+shows. Values in, values out; `gate` decides."""
 
 from __future__ import annotations
 
-import hmac
 from functools import lru_cache
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse, Response
-
-from .settings import Settings
-from .tokens import Tokens
 
 ORIGINS_KEPT: Final = 64
 """Few pages show one server's lines; both headers may be long, so that this is also a bound on memory."""
+ANY: Final = "*"
 
 
-def check(settings: Settings, tokens: Tokens, request: HTTPConnection) -> Response | None:
-    """The refusal of a request, None when it may go on."""
+def page_allowed(request: HTTPConnection, allowed: tuple[str, ...]) -> bool:
+    """Whether the page that a request comes from, if any, may talk to us. Tools send no origin, and pass.
+
+    A page that sends no referrer posts its forms with the origin "null"; a browser that says all the same that the page
+    is of our own origin is believed, since no script can set that header (Fetch, "forbidden request-header").
+    """
     origin = request.headers.get("origin")
-    if origin is not None and not origin_allowed(origin, request.headers.get("host", ""), settings.allowed_origins):
-        return PlainTextResponse(f"origin {origin[:200]} is not allowed (--allowed-origin)\n", 403)
-    if settings.token_files and not token_allowed(presented_token(request), tokens):
-        return PlainTextResponse("a valid token is needed\n", 401, {"WWW-Authenticate": "Bearer"})
-    return None
+    if origin is None or origin_allowed(origin, request.headers.get("host", ""), allowed):
+        return True
+    return origin == "null" and request.headers.get("sec-fetch-site") == "same-origin"
 
 
 @lru_cache(ORIGINS_KEPT)
@@ -32,7 +32,7 @@ def origin_allowed(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
     """Whether a page of `origin` may talk to us: it came from this very host (whatever the scheme, since TLS may end
     before us), or it is listed. A page's opaque origin ("null") is nobody's."""
     wanted = origin.lower().rstrip("/")
-    if "*" in allowed or wanted in {entry.lower().rstrip("/") for entry in allowed}:
+    if ANY in allowed or wanted in {entry.lower().rstrip("/") for entry in allowed}:
         return True
     try:
         parts = urlsplit(wanted)
@@ -46,6 +46,23 @@ def origin_allowed(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
         (parts.hostname, port or default),
         (parts.hostname, None if port in (None, default) else port),
     )
+
+
+@lru_cache(ORIGINS_KEPT)
+def is_own_name(host: str, allowed: tuple[str, ...]) -> bool:
+    """Whether the header `Host` names this machine to itself: by an address, as `localhost`, or as an origin that is
+    listed. Any other name may be a foreign page's, which its owner has made to point here: then its origin and our host
+    are the same, and only the name is wrong (DNS rebinding)."""
+    name, _ = _host(host)
+    if not host or name is None:
+        return not host  # HTTP/1.0: no browser speaks it
+    if name == "localhost" or name.endswith(".localhost") or ANY in allowed:
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return name in {urlsplit(entry).hostname for entry in allowed}
+    return True
 
 
 def _host(header: str) -> tuple[str | None, int | None]:
@@ -64,12 +81,14 @@ def presented_token(request: HTTPConnection) -> bytes | None:
     if scheme.lower() == "bearer" and value:
         return value.encode("latin-1").strip()  # as the bytes came: Starlette reads headers so
     value = request.query_params.get("access_token", "")
-    return value.encode() or None
+    return value.encode("utf-8", "replace") or None
 
 
-def token_allowed(token: bytes | None, tokens: Tokens) -> bool:
-    """Whether it is one of ours; takes as long whichever it is."""
-    if token is None:
-        return False
-    matches = [hmac.compare_digest(token, known) for known in tokens]
-    return any(matches)
+def is_https(request: HTTPConnection) -> bool:
+    """Whether the browser came by https: to us, or to a proxy that says so, or that its own origin shows.
+
+    Anybody may say so, and would only keep their own cookie from being sent without encryption.
+    """
+    said = request.headers.get("x-forwarded-proto", "").rpartition(",")[2].strip().lower()
+    origin = request.headers.get("origin", "").lower()
+    return request.scope.get("scheme") in ("https", "wss") or said == "https" or origin.startswith("https://")

@@ -7,17 +7,20 @@ or on --metrics-port and nowhere else, with `/status`.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TypedDict
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
-from starlette.types import ASGIApp, Lifespan
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
+from .access import is_own_name
 from .health import health_routes
+from .login import login_routes
 from .metrics import metrics_routes
 from .page import page_routes, read_assets
 from .problems import HANDLERS, problem
@@ -50,6 +53,7 @@ def create_app(settings: Settings, service: Service | None = None) -> Starlette:
         WebSocketRoute("/ws", socket_endpoint),
         Route("/ws", _needs_websocket),
         _mount("/api/v1", create_api(service)),
+        *login_routes(service),
         *page_routes(read_assets()),
     ]
     if settings.base_path:
@@ -59,7 +63,9 @@ def create_app(settings: Settings, service: Service | None = None) -> Starlette:
         ]
     if settings.metrics_port is None:
         routes = [*_operations(service), *routes]
-    return _starlette(routes, lifespan)
+    # Without a token, what keeps foreign pages out of a server on their reader's own machine is its name alone.
+    guards = [] if service.gate.needs_token or not settings.only_this_machine else [Middleware(_OwnName, service)]
+    return _starlette(routes, lifespan, guards)
 
 
 def create_metrics_app(service: Service) -> Starlette:
@@ -71,8 +77,27 @@ def _operations(service: Service) -> list[BaseRoute]:
     return [*health_routes(service), *metrics_routes(service)]
 
 
-def _starlette(routes: list[BaseRoute], lifespan: Lifespan[Starlette] | None = None) -> Starlette:
-    app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan)
+class _OwnName:
+    """Lets in who asks for this machine by one of its own names; see `access.is_own_name`."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            host = HTTPConnection(scope).headers.get("host", "")
+            if not is_own_name(host, self._service.settings.allowed_origins):
+                self._service.gate.refusals["host"] += 1
+                detail = f"this server does not go by the name {host[:200]} (--allowed-origin http://NAME, or a token)"
+                await problem(403, detail)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _starlette(
+    routes: list[BaseRoute], lifespan: Lifespan[Starlette] | None = None, guards: Sequence[Middleware] = ()
+) -> Starlette:
+    app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan, middleware=guards)
     app.router.redirect_slashes = False  # its redirects name http:// and the host that it sees, not the one outside
     return app
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from .channel import Subscription
 from .frames import FrameParser, Opcode, ProtocolError, encode_close, encode_frame, parse_close
+from .gate import Guest
 
 MAX_MESSAGE_BYTES: Final = 64 << 10
 """The longest message a client may send: a filter with all its patterns has less."""
@@ -58,6 +59,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "blocked",
         "format",
+        "guest",
         "is_gone",
         "lag",
         "next_check",
@@ -76,6 +78,7 @@ class Connection(asyncio.Protocol):
         self._pong: bytes | None = None
         self._on_lost: Callable[[Connection], None] | None = None
         self.format = format_name
+        self.guest: Guest | None = None
         self.blocked = False
         self.is_gone = False
         self.next_check = 0.0

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -178,6 +178,11 @@ def read_header(given: str) -> tuple[str, str]:
     return str(name), str(value)
 
 
+def read_network(given: str) -> IPv4Network | IPv6Network:
+    """A network, or an address, which is a network of one."""
+    return ip_network(given)
+
+
 def read_named_path(given: str) -> NamedPath:
     """`PATH`, or `NAME=PATH`: an `=` before the first slash ends a name, so `./a=b.log` is a path."""
     before, equals, after = given.partition("=")
@@ -206,6 +211,9 @@ BOOLEAN: Final = Form("yes|no", "yes or no (or true, false, on, off, 1, 0)", rea
 HOST: Final = Form("HOST", "a host name or an IP address", read_host)
 BASE_PATH: Final = Form("PATH", "empty or a path like /team/app, of letters, digits, - . _ ~", read_base_path)
 ORIGIN: Final = Form("ORIGIN", "an origin as browsers send it, like https://logs.example.com:8443, or *", read_origin)
+NETWORK: Final = Form(
+    "NETWORK", "an address or a network such as 10.0.0.0/8 (all bits behind its length zero)", read_network
+)
 NAMED_PATH: Final = Form(
     "PATH",
     "a file, a folder or a glob, or NAME=PATH with a name of letters, digits, - . _ ~ (a path with = starts with ./)",

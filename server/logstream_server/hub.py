@@ -51,6 +51,7 @@ class Hub:
         self.now = time.monotonic()
         """As of the last tick: what connections measure silence with."""
         self.on_message: Callable[[Connection, Opcode, bytes], None] = lambda _connection, _opcode, _payload: None
+        self.on_gone: Callable[[Connection], None] = lambda _connection: None
         self._monitor = monitor
         self._quiet_s = options.ping_interval_s / 2
         self._roster = Roster(monitor.wake, options.lead_s)
@@ -181,5 +182,6 @@ class Hub:
         for subscription in connection.subscriptions.values():
             self.unsubscribe(subscription)
         connection.subscriptions = {}
-        if connection.is_gone:
-            self._liveness.connections.discard(connection)
+        if connection.is_gone and connection in self._liveness.connections:
+            self._liveness.connections.remove(connection)
+            self.on_gone(connection)

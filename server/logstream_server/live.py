@@ -16,14 +16,15 @@ from .connection import Owner
 from .errors import CloseCode
 from .fallback import TaskConnection
 from .frames import Opcode, encode_frame
-from .problems import NEVER_STORED
+from .gate import Guest, Refused
+from .problems import NEVER_STORED, problem
 from .query import SocketQuery, Wish
 from .sending import SLICE_BYTES, disconnect
 from .service import Service
 from .stream import Stream
 from .view import Format
 from .wire import PING, RETRY_MS, JsonLines, Wire
-from .ws import Handshake, begin
+from .ws import begin, open_handshake
 
 HEADERS: Final = {**NEVER_STORED, "Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
 """No proxy may hold back what is to be seen at once: not to cache it, not to compress it, and NGINX not to buffer."""
@@ -83,10 +84,10 @@ class HttpConnection(TaskConnection):
 class Live(Response):
     """Lines of `stream` from where `wish` begins, until one side has had enough."""
 
-    def __init__(self, service: Service, wire: Wire, stream: Stream, wish: Wish) -> None:
+    def __init__(self, service: Service, guest: Guest, wire: Wire, stream: Stream, wish: Wish) -> None:
         super().__init__(None, headers=HEADERS, media_type=wire.media_type)
         del self.headers["content-length"]  # nobody knows
-        self._service, self._wire, self._stream = service, wire, stream
+        self._service, self._guest, self._wire, self._stream = service, guest, wire, stream
         self._query = SocketQuery(wish, Format.JSON, None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +97,11 @@ class Live(Response):
             await send(start)
             await send({"type": "http.response.body", "body": b""})
             return
-        handshake = Handshake(self._service)
+        try:
+            handshake = open_handshake(self._service, self._guest)
+        except Refused as refused:
+            await problem(refused.status, refused.reason, refused.headers)(scope, receive, send)
+            return
         try:
             connection = HttpConnection(self._service.hub, self._wire, receive, send)
             handshake.join(connection)

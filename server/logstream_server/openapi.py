@@ -313,7 +313,7 @@ def _path(path: str, needs_token: bool) -> Json:
     is_named = "{name}" in path
     statuses = {400, 403, 405, 431, 500, 503, *found.get("problems", ()), *({404, 429} if is_named else ())}
     if needs_token:
-        statuses.add(401)
+        statuses |= {401, 429}  # the latter after too many wrong tokens
     answers = {**found["answers"], **{status: _problem(status) for status in statuses}}
     operation = {
         "summary": found["summary"],

@@ -34,7 +34,7 @@ _TYPES: Final = {
     ".svg": "image/svg+xml",
     ".woff2": "font/woff2",
 }
-_HEADERS: Final = {
+PAGE_HEADERS: Final = {
     "Cache-Control": "no-cache",  # kept, but asked about: a new version of the server has a new page
     "Content-Security-Policy": POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -53,7 +53,7 @@ class Asset:
 
     def answer(self, request: Request) -> Response:
         """The file, or that the client has it already."""
-        headers = {**_HEADERS, "ETag": self.tag}
+        headers = {**PAGE_HEADERS, "ETag": self.tag}
         known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
         if self.tag in known:
             return Response(status_code=304, headers=headers)

@@ -21,10 +21,11 @@ from starlette.responses import Response
 from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from . import access, messages
+from . import messages
 from .download import CURSOR_HEADER, download
 from .errors import BadQuery, CloseCode
 from .excerpt import Excerpt
+from .gate import Refused
 from .live import Live
 from .openapi import describe
 from .problems import NEVER_STORED, problem
@@ -37,7 +38,6 @@ from .service import Service
 from .snapshot import NoFile
 from .stream import Stream, StreamStatus
 from .wire import WIRES
-from .ws import busy_with
 
 DEFAULT_LIMIT: Final = 1000
 """Lines in an answer to who begins at a cursor or at the start and does not say how many."""
@@ -93,21 +93,19 @@ def _turns(number: int, wait_s: float = WAIT_S) -> Middleware:
 
 
 class _Guard:
-    """Lets in who may connect (`access`)."""
+    """Lets in who may connect (`gate`), and says who it is, in `request.state.guest`."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        denied = None
-        if scope["type"] == "http":
-            denied = access.check(self._service.settings, self._service.tokens, HTTPConnection(scope))
-        if denied is None:
-            await self._app(scope, receive, send)
+        try:
+            if scope["type"] == "http":
+                scope.setdefault("state", {})["guest"] = self._service.gate.admit(HTTPConnection(scope))
+        except Refused as refused:
+            await problem(refused.status, refused.reason, refused.headers)(scope, receive, send)
             return
-        challenge = {k: v for k, v in denied.headers.items() if k == "www-authenticate"}
-        answer = problem(denied.status_code, bytes(denied.body).decode().strip(), challenge)
-        await answer(scope, receive, send)
+        await self._app(scope, receive, send)
 
 
 class _Methods:
@@ -180,11 +178,8 @@ class _Api:
         if kind is None:
             return problem(406, f"events come as {' or '.join(wire.media_type for wire in self._wires)}")
         _refuse_unsupported(stream)
-        busy = busy_with(self._service)
-        if busy is not None:
-            status, reason, retry_s = busy
-            return problem(status, reason, {"Retry-After": str(retry_s)})
-        return Live(self._service, next(wire for wire in self._wires if wire.media_type == kind), stream, wish)
+        wire = next(wire for wire in self._wires if wire.media_type == kind)
+        return Live(self._service, request.state.guest, wire, stream, wish)
 
     async def raw(self, request: Request) -> Response:
         """The file's bytes, or a range of them."""

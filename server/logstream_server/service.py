@@ -18,6 +18,7 @@ from .errors import INTERNAL_ERROR, BadQuery, CloseCode
 from .filters import parse_filter
 from .follower import FollowOptions
 from .frames import Opcode, encode_frame
+from .gate import Gate
 from .history import NotNow
 from .hub import Hub, HubOptions
 from .messages import SetFilter, Subscribe, Unsubscribe, parse_client_message
@@ -26,7 +27,7 @@ from .resume import Resumed, from_start, resume
 from .settings import Settings
 from .stream import Stream, StreamStatus
 from .tailer import LogMonitor
-from .tokens import Tokens, read_tokens
+from .tokens import TokenFiles
 from .view import Format, View
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ RETRY_S = 1.0
 """How long to wait for a file system that refuses."""
 MAX_SUBSCRIPTIONS = 64
 """Streams on one socket: more is a tool for collecting, which opens several."""
+ACCESS_S = 1.0
+"""How often the token files are looked at, and the sessions' ends."""
 MAX_PENDING = 16
 """Subscribe messages of one socket that are being worked on."""
 
@@ -58,7 +61,7 @@ class Service:
     settings: Settings
     monitor: LogMonitor
     hub: Hub
-    tokens: Tokens = ()
+    gate: Gate
     is_started: bool = False
     is_draining: bool = False
     handshakes: int = 0
@@ -77,13 +80,19 @@ class Service:
             monitor,
             HubOptions(settings.ping_interval_s, settings.ping_timeout_s, max_line_bytes=settings.max_line_bytes),
         )
-        return cls(settings, monitor, hub, read_tokens(settings.token_files))
+        return cls(settings, monitor, hub, Gate(settings, TokenFiles(settings.token_files)))
 
     async def start(self) -> None:
         """Follow the files and serve their lines."""
         self.hub.on_message = self._message
+        self.hub.on_gone = self._gone
         self.hub.start()
         await asyncio.to_thread(self.monitor.start)
+        if self.gate.needs_token:
+            self.gate.warn()
+            task = asyncio.create_task(self._watch_tokens())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         self.is_started = True
 
     async def stop(self) -> None:
@@ -92,6 +101,18 @@ class Service:
             task.cancel()
         self.hub.stop()
         await asyncio.to_thread(self.monitor.stop)
+
+    def _gone(self, connection: Connection) -> None:
+        if connection.guest is not None:
+            self.gate.stand_up(connection.guest)
+
+    async def _watch_tokens(self) -> None:
+        """Who is welcome no longer is sent nothing more."""
+        while True:
+            await asyncio.sleep(ACCESS_S)
+            if await asyncio.to_thread(self.gate.look):
+                self.gate.take()
+            self.gate.turn_out("the token was withdrawn, or the session has ended")
 
     # -- streams -------------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from .forms import (
     BASE_PATH,
     HOST,
     NAMED_PATH,
+    NETWORK,
     ORIGIN,
     NamedPath,
     one_of,
@@ -32,6 +33,7 @@ from .forms import (
     whole,
 )
 from .options import Collected, arguments, collect, option, repeatable, switch
+from .visitors import Network
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -112,12 +114,24 @@ class Settings:
         "--allowed-origin", ORIGIN, "also let web pages from this origin in; * for any"
     )
     insecure_open: bool = switch("--insecure-open", "serve other machines without a token")
+    session_s: float = option(
+        "--session", seconds(60, 30 * 24 * 3600), 12 * 3600.0, "how long a browser that has logged in stays so"
+    )
+    trusted_proxies: tuple[Network, ...] = repeatable(
+        "--trusted-proxy", NETWORK, "believe what this proxy says about whom it forwards (X-Forwarded-For)"
+    )
 
     max_line_bytes: int = option(
         "--max-line-bytes", size(64, 64 * MIB), 1 * MIB, "a longer line is cut and marked", section="Limits"
     )
     ring_bytes: int = option("--ring-bytes", size(4 * KIB, 4 * GIB), 4 * MIB, "memory per stream for its newest lines")
     max_clients: int = option("--max-clients", whole("N", 1, 1_000_000), 10_000, "connections at one time")
+    max_clients_per_address: int | None = option(
+        "--max-clients-per-address",
+        or_off(whole("N", 1, 1_000_000)),
+        None,
+        "connections of one address, or IPv6 network of 64 bits",
+    )
     max_handshakes: int = option(
         "--max-handshakes", whole("N", 1, 100_000), 1000, "connections being opened at one time"
     )

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 from starlette.datastructures import QueryParams
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket
 
-from . import access
 from .connection import Connection
 from .errors import INTERNAL_ERROR, BadQuery, CloseCode
 from .fallback import AsgiConnection
+from .gate import Guest, Refused
 from .protocol import EXTENSION, TakeOver
 from .query import SocketQuery, parse_socket_query
 from .resume import Resumed
@@ -37,11 +37,12 @@ GREETING_S: Final = 2.0
 async def socket_endpoint(websocket: WebSocket) -> None:
     """One WebSocket request."""
     service: Service = websocket.scope["state"]["service"]
-    refusal = _refusal(service, websocket)
-    if refusal is not None:
-        await websocket.send_denial_response(refusal)
+    try:
+        handshake = open_handshake(service, service.gate.admit(websocket))
+    except Refused as refused:
+        answer = PlainTextResponse(refused.reason + "\n", refused.status, refused.headers)
+        await websocket.send_denial_response(answer)
         return
-    handshake = Handshake(service)
     try:
         await _serve(service, websocket, handshake)
     finally:
@@ -51,8 +52,9 @@ async def socket_endpoint(websocket: WebSocket) -> None:
 class Handshake:
     """A request on its way: one of those that are being opened, and one client, from the beginning, and only once."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, guest: Guest) -> None:
         self._service = service
+        self._guest = guest
         self._is_open = self._is_client = False
         service.handshakes += 1
         service.arriving += 1
@@ -60,10 +62,14 @@ class Handshake:
     def join(self, connection: Connection) -> None:
         """The hub looks after it, and counts it, from now on."""
         self._arrived()
+        connection.guest = self._guest
+        self._guest.end = partial(connection.finish, CloseCode.AUTH_EXPIRED)
         self._service.hub.add(connection)
 
     def end(self) -> None:
         """It gets its lines, or it was not to be."""
+        if not self._is_client:
+            self._service.gate.stand_up(self._guest)
         self._arrived()
         if not self._is_open:
             self._is_open = True
@@ -75,27 +81,20 @@ class Handshake:
             self._service.arriving -= 1
 
 
-def _refusal(service: Service, websocket: WebSocket) -> Response | None:
-    """The answer to a request that is not accepted."""
-    denied = access.check(service.settings, service.tokens, websocket)
-    if denied is not None:
-        return denied
-    busy = busy_with(service)
-    if busy is None:
-        return None
-    status, reason, retry_s = busy
-    return PlainTextResponse(reason + "\n", status, {"Retry-After": str(retry_s)})
-
-
-def busy_with(service: Service) -> tuple[int, str, int] | None:
-    """Why there is no place for one more client: status, reason, and after how many seconds to ask again."""
+def open_handshake(service: Service, guest: Guest) -> Handshake:
+    """One more client. Raises Refused where there is no place for it."""
     if service.is_draining:
-        return 503, "the server is shutting down", 1
+        raise _busy(503, "the server is shutting down", 1)
     if len(service.hub.connections) + service.arriving >= service.settings.max_clients:
-        return 503, f"the server has its {service.settings.max_clients} clients", 5
+        raise _busy(503, f"the server has its {service.settings.max_clients} clients", 5)
     if service.handshakes >= service.settings.max_handshakes:
-        return 429, "too many clients are connecting at once", 1
-    return None
+        raise _busy(429, "too many clients are connecting at once", 1)
+    service.gate.sit_down(guest)
+    return Handshake(service, guest)
+
+
+def _busy(status: int, reason: str, retry_s: int) -> Refused:
+    return Refused(status, reason, {"Retry-After": str(retry_s)})
 
 
 async def _serve(service: Service, websocket: WebSocket, handshake: Handshake) -> None:

@@ -92,11 +92,13 @@ class Server:
         """The address of its socket."""
         return "ws" + self.url.removeprefix("http") + "ws"
 
-    def get(self, path: str, *, method: str = "GET", port: int | None = None, **headers: str) -> Answer:
+    def get(
+        self, path: str, *, method: str = "GET", port: int | None = None, body: str | None = None, **headers: str
+    ) -> Answer:
         """Ask for a path as it is, from the root. Headers: `if_none_match="..."`."""
         connection = http.client.HTTPConnection(self.host, port or self.port, timeout=DEADLINE_S)
         with contextlib.closing(connection):
-            connection.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
+            connection.request(method, path, body, {k.replace("_", "-"): v for k, v in headers.items()})
             answer = connection.getresponse()
             return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
 

@@ -1,20 +1,13 @@
-"""access: who may connect, by origin and by token."""
+"""access: what a request says of its page, the host that it asks for and its token."""
 
 from __future__ import annotations
 
-import hmac
 from urllib.parse import urlencode
 
 import pytest
 from starlette.requests import HTTPConnection
 
-from logstream_server.access import (
-    check,
-    origin_allowed,
-    presented_token,
-    token_allowed,
-)
-from logstream_server.settings import Settings
+from logstream_server.access import is_https, is_own_name, origin_allowed, page_allowed, presented_token
 
 
 def request(query: dict[str, str] | None = None, **headers: str) -> HTTPConnection:
@@ -94,17 +87,65 @@ def test_other_origins_may_be_listed(origin: str, allowed: tuple[str, ...], pass
     assert origin_allowed(origin, "logs.example.com", allowed) is passes
 
 
-def test_a_tool_has_no_origin_and_passes() -> None:
-    assert check(Settings(), (), request(host="logs.example.com")) is None
+@pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [
+        pytest.param({}, True, id="a tool has no origin"),
+        pytest.param({"origin": "http://logs.example.com"}, True, id="our own page"),
+        pytest.param({"origin": "http://evil.example"}, False, id="a foreign page"),
+        pytest.param({"origin": "null"}, False, id="an opaque origin"),
+        pytest.param({"origin": "null", "sec-fetch-site": "same-origin"}, True, id="our page without a referrer"),
+        pytest.param({"origin": "null", "sec-fetch-site": "same-site"}, False, id="a neighbour's"),
+        pytest.param({"origin": "null", "sec-fetch-site": "cross-site"}, False, id="a sandboxed frame"),
+        pytest.param({"origin": "http://evil.example", "sec-fetch-site": "same-origin"}, False, id="a contradiction"),
+    ],
+)
+def test_a_request_comes_from_a_page_that_may_talk_to_us_or_from_a_tool(headers: dict[str, str], allowed: bool) -> None:
+    assert page_allowed(request(host="logs.example.com", **headers), ()) is allowed
 
 
-def test_a_foreign_page_is_told_which_option_lets_it_in() -> None:
-    refused = check(Settings(), (), request(host="logs.example.com", origin="http://evil.example" + "x" * 500))
-    assert refused is not None
-    assert refused.status_code == 403
-    assert bytes(refused.body).startswith(b"origin http://evil.example")
-    assert bytes(refused.body).endswith(b"xxx is not allowed (--allowed-origin)\n")
-    assert len(refused.body) < 300
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        pytest.param("127.0.0.1:8080", True, id="an address"),
+        pytest.param("192.168.49.2", True, id="another: no name can be made to point there"),
+        pytest.param("[::1]:8080", True, id="an IPv6 address"),
+        pytest.param("LocalHost:8080", True, id="localhost"),
+        pytest.param("logs.localhost", True, id="a name that is always this machine"),
+        pytest.param("logs.example.com", True, id="a name that is listed"),
+        pytest.param("logs.example.com:8080", True, id="it at our port"),
+        pytest.param("", True, id="none: no browser"),
+        pytest.param("evil.example", False, id="a name that its owner may point anywhere"),
+        pytest.param("localhost.evil.example", False, id="one that begins well"),
+        pytest.param("127.0.0.1.evil.example", False, id="one that begins with an address"),
+        pytest.param("evil.example:x", False, id="nonsense"),
+        pytest.param("[::1", False, id="half an address"),
+    ],
+)
+def test_a_server_for_its_own_machine_goes_by_few_names(host: str, own: bool) -> None:
+    assert is_own_name(host, ("https://logs.example.com:8443",)) is own
+    assert is_own_name("anything.example", ("*",))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "headers", "https"),
+    [
+        ("http", {}, False),
+        ("https", {}, True),
+        ("wss", {}, True),
+        ("http", {"x-forwarded-proto": "https"}, True),
+        ("http", {"x-forwarded-proto": "http, HTTPS"}, True),
+        ("http", {"x-forwarded-proto": "http"}, False),
+        ("http", {"origin": "https://logs.example.com"}, True),
+    ],
+)
+def test_https_is_known_by_whoever_says_so(scheme: str, headers: dict[str, str], https: bool) -> None:
+    asked = request(**headers)
+    asked.scope["scheme"] = scheme
+    assert is_https(asked) is https
 
 
 # -- tokens -----------------------------------------------------------------------------------------------------------
@@ -125,66 +166,10 @@ def test_a_foreign_page_is_told_which_option_lets_it_in() -> None:
         pytest.param({"authorization": "Bearer zwölf"}, {}, "zwölf".encode(), id="other letters in the header"),
         pytest.param({"authorization": "Bearer voilà"}, {}, "voilà".encode(), id="a last byte that looks like a blank"),
         pytest.param({}, {"access_token": "zwölf"}, "zwölf".encode(), id="other letters in the query"),
+        pytest.param({}, {"access_token": "\ufffd"}, "\ufffd".encode(), id="bytes that are no letters"),
     ],
 )
 def test_a_token_comes_in_the_header_or_in_the_query(
     headers: dict[str, str], query: dict[str, str], token: bytes | None
 ) -> None:
     assert presented_token(request(query, **headers)) == token
-
-
-@pytest.mark.parametrize(
-    ("token", "allowed"),
-    [
-        pytest.param(b"alpha", True, id="the first"),
-        pytest.param(b"beta", True, id="the last"),
-        pytest.param(b"alph", False, id="a beginning"),
-        pytest.param(b"alphabet", False, id="more"),
-        pytest.param(b"ALPHA", False, id="other letters"),
-        pytest.param(b"", False, id="nothing"),
-        pytest.param(None, False, id="none"),
-        pytest.param("älpha".encode(), False, id="letters that are not ASCII"),
-    ],
-)
-def test_only_the_very_tokens_are_allowed(token: bytes | None, allowed: bool) -> None:
-    assert token_allowed(token, (b"alpha", b"beta")) is allowed
-    assert not token_allowed(token, ())
-
-
-@pytest.mark.parametrize("token", [b"alpha", b"beta", b"no"])
-def test_every_known_token_is_compared_in_constant_time(token: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when the first one fits: the time tells nobody which it was."""
-    compared: list[tuple[object, object]] = []
-    real = hmac.compare_digest
-
-    def compare(a: bytes, b: bytes) -> bool:
-        compared.append((a, b))
-        return real(a, b)
-
-    monkeypatch.setattr(hmac, "compare_digest", compare)
-    token_allowed(token, (b"alpha", b"beta"))
-    assert compared == [(token, b"alpha"), (token, b"beta")]
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        pytest.param({}, 401, id="no token"),
-        pytest.param({"authorization": "Bearer wrong"}, 401, id="a wrong one"),
-        pytest.param({"authorization": "Bearer alpha"}, None, id="the right one"),
-        pytest.param({"authorization": "Bearer alpha", "origin": "http://evil.example"}, 403, id="a foreign page"),
-    ],
-)
-def test_with_token_files_a_token_is_needed(headers: dict[str, str], status: int | None) -> None:
-    settings = Settings(token_files=("somewhere",))
-    refused = check(settings, (b"alpha",), request(host="logs.example.com", **headers))
-    assert (None if refused is None else refused.status_code) == status
-    if status == 401:
-        assert refused is not None
-        assert refused.headers["www-authenticate"] == "Bearer"
-
-
-def test_an_empty_token_file_lets_nobody_in() -> None:
-    refused = check(Settings(token_files=("empty",)), (), request(authorization="Bearer x"))
-    assert refused is not None
-    assert refused.status_code == 401

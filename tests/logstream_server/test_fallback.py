@@ -318,7 +318,9 @@ class Site:
     @contextmanager
     def socket(self, query: str = "", *protocols: str, **headers: str) -> Iterator[WebSocketTestSession]:
         """A connection to /ws."""
-        with self.client.websocket_connect("/ws" + query, list(protocols), headers=headers) as session:
+        with self.client.websocket_connect(
+            "/ws" + query, list(protocols), headers={"host": "localhost", **headers}
+        ) as session:
             yield session
 
 
@@ -331,7 +333,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     with ExitStack() as stack:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            client = stack.enter_context(TestClient(create_app(settings, service)))
+            client = stack.enter_context(TestClient(create_app(settings, service), base_url="http://localhost"))
         yield Site(client, service, log)
 
 

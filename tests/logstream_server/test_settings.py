@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from ipaddress import ip_network
 
 import pytest
 
@@ -39,6 +40,7 @@ def test_every_option_reaches_its_field() -> None:
         *("--watch", "poll", "--poll-interval", "1s", "--partial-after", "0", "--rotate-wait", "2m", "--tail", "0"),
         *("--host", "0.0.0.0", "--port", "0", "--metrics-port", "9100", "--base-path", "/team/app/"),
         *("--token-file", "/t", "--allowed-origin", "https://H", "--insecure-open", "--max-line-bytes", "64KiB"),
+        *("--session", "1h", "--trusted-proxy", "10.0.0.0/8", "--max-clients-per-address", "4"),
         *("--ring-bytes", "1MiB", "--max-clients", "5", "--max-handshakes", "6", "--ping-interval", "7"),
         *("--ping-timeout", "8", "--drain", "9", "--log-format", "json", "--log-level", "debug"),
     )
@@ -58,6 +60,9 @@ def test_every_option_reaches_its_field() -> None:
         token_files=("/t",),
         allowed_origins=("https://h",),
         insecure_open=True,
+        session_s=3600.0,
+        trusted_proxies=(ip_network("10.0.0.0/8"),),
+        max_clients_per_address=4,
         max_line_bytes=64 << 10,
         ring_bytes=1 << 20,
         max_clients=5,

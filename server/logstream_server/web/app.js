@@ -12,6 +12,7 @@ const FIRST_RETRY_MS = 200;
 const LONGEST_RETRY_MS = 5000;
 const FINAL_CODES = new Set([4002, 4003, 4004, 4009, 4010]); // asking again would not help
 const BAD_REQUEST = 4009;
+const SESSION_ENDED = 4002;
 const QUIET_STATES = new Set(["starting", "following"]); // of a stream; any other is shown beside its name
 
 const element = (id) => document.getElementById(id);
@@ -215,6 +216,10 @@ const feed = {
   closed(event, opened) {
     this.socket = null;
     const reason = event.reason || (this.bye && this.bye.reason) || "";
+    if (event.code === SESSION_ENDED) {
+      logIn();
+      return;
+    }
     if (FINAL_CODES.has(event.code) || (this.bye && !this.bye.reconnect)) {
       state("failed", event.code === BAD_REQUEST && this.filter ? "Filter not understood" : "Stopped");
       problem(reason || `The server refused (code ${event.code})`);
@@ -235,6 +240,7 @@ const feed = {
     if (answer === 401 || answer === 403) {
       state("failed", "Not allowed");
       problem(answer === 401 ? "This server asks for a token." : "This server does not let you in.");
+      if (answer === 401) logIn();
     } else if (answer === 200) {
       this.connect();
     } else {
@@ -285,6 +291,31 @@ async function fetchStreams() {
   }
 }
 
+// Whoever has no session, or none any more, gets the form; it leads back here, to the same stream and filter.
+function logIn() {
+  const query = new URLSearchParams(address);
+  query.delete("access_token");
+  location.replace(new URL(query.size ? `login?${query}` : "login", document.baseURI));
+}
+
+async function showSession() {
+  try {
+    const response = await fetch(new URL("session", document.baseURI), { cache: "no-store" });
+    element("logout").hidden = !(await response.json()).session;
+  } catch {
+    // the page does without the button
+  }
+}
+
+// By fetch and not as a form: a page without a referrer posts its forms with the origin "null", which no server trusts.
+element("logout").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  feed.stop();
+  const answer = await fetch(new URL("logout", document.baseURI), { method: "POST", redirect: "manual" }).catch(() => null);
+  if (answer) logIn();
+  else problem("The server does not answer; you are still logged in");
+});
+
 function choose() {
   const stream = view.stream.value;
   const filter = view.filter.value;
@@ -327,5 +358,6 @@ new ResizeObserver(() => { if (log.following) view.log.scrollTop = view.log.scro
 addEventListener("online", () => feed.hurry());
 document.addEventListener("visibilitychange", () => { if (!document.hidden) feed.hurry(); });
 
+showSession();
 fetchStreams();
 feed.start();
