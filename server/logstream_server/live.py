@@ -16,8 +16,8 @@ from .connection import Owner
 from .errors import CloseCode
 from .fallback import TaskConnection
 from .frames import Opcode, encode_frame
-from .gate import Guest, Refused
-from .problems import NEVER_STORED, problem
+from .gate import Guest
+from .problems import NEVER_STORED
 from .query import SocketQuery, Wish
 from .sending import SLICE_BYTES, disconnect
 from .service import Service
@@ -91,17 +91,13 @@ class Live(Response):
         self._query = SocketQuery(wish, Format.JSON, None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
+        """See ASGI. Raises Refused before anything is sent."""
         start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         if scope["method"] == "HEAD":
             await send(start)
             await send({"type": "http.response.body", "body": b""})
             return
-        try:
-            handshake = open_handshake(self._service, self._guest)
-        except Refused as refused:
-            await problem(refused.status, refused.reason, refused.headers)(scope, receive, send)
-            return
+        handshake = open_handshake(self._service, self._guest)
         try:
             connection = HttpConnection(self._service.hub, self._wire, receive, send)
             handshake.join(connection)

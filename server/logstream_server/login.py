@@ -24,7 +24,7 @@ from starlette.routing import BaseRoute, Route
 from . import access
 from .gate import Refused
 from .page import PAGE_HEADERS, WEB
-from .problems import NEVER_STORED, problem
+from .problems import NEVER_STORED
 from .service import Service
 
 MAX_FORM_BYTES: Final = 8 << 10
@@ -66,20 +66,17 @@ class _Login:
                 return self._onward(request)
             token = self._gate.check_token(request, await _sent_token(request))
         except Refused as refused:
-            if refused.status in (401, 429):
-                sentence = "This is not a valid token." if refused.status == 401 else refused.reason.capitalize() + "."
-                return self._show(sentence, refused.status, refused.headers)
-            return problem(refused.status, refused.reason, refused.headers)
+            if refused.status not in (401, 429):
+                raise
+            sentence = "This is not a valid token." if refused.status == 401 else refused.reason.capitalize() + "."
+            return self._show(sentence, refused.status, refused.headers)
         answer = self._onward(request)
         self._set_cookie(answer, request, *self._gate.open_session(token), round(self._service.settings.session_s))
         return answer
 
     async def leave(self, request: Request) -> Response:
         """The end of the session."""
-        try:
-            self._gate.check_page(request)
-        except Refused as refused:
-            return problem(refused.status, refused.reason, refused.headers)
+        self._gate.check_page(request)
         answer = RedirectResponse("login", 303, headers=NEVER_STORED)
         for name, value in self._gate.sessions_of(request):
             self._set_cookie(answer, request, name, "", 0)

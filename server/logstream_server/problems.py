@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import ExceptionHandler
 
 from .errors import BadQuery, CloseCode
+from .gate import Refused
 from .retrieve import Unavailable
 
 NEVER_STORED: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -60,6 +61,11 @@ async def _bad_query(_request: Request, error: Exception) -> Response:
     return problem(_STATUS[error.code], error.reason, code=error.code)
 
 
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return problem(error.status, error.reason, error.headers)
+
+
 async def _unavailable(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Unavailable)
     return problem(503, error.reason, {"Retry-After": str(error.retry_s)})
@@ -83,6 +89,7 @@ async def _defect(_request: Request, _error: Exception) -> Response:
 
 HANDLERS: Final[Mapping[Any, ExceptionHandler]] = {
     BadQuery: _bad_query,
+    Refused: _refused,
     Unavailable: _unavailable,
     HTTPException: _http,
     Exception: _defect,
