@@ -17,7 +17,7 @@ from .headers import ByteRange, NotSatisfiable, attachment, parse_range, parse_t
 from .problems import NEVER_STORED, problem
 from .retrieve import Reads, Unavailable
 from .sending import Streamed
-from .snapshot import Changed, NoFile, Snapshot, parse_tag
+from .snapshot import Changed, Snapshot, parse_tag
 from .stream import Stream
 
 BYTES: Final = "application/octet-stream"
@@ -26,11 +26,9 @@ CHUNK_BYTES: Final = 256 << 10
 
 
 async def download(request: Request, stream: Stream, reads: Reads) -> Response:
-    """The answer to one request."""
+    """The answer to one request. Raises NoFile, Unavailable."""
     try:
         snapshot = await reads.run(stream, partial(_choose, stream, _tags(request)), partial(_let_go, reads, stream))
-    except NoFile as error:
-        return problem(404, str(error))
     except Changed as error:
         raise Unavailable(str(error), 1) from error
     answer = _without_body(request, snapshot)

@@ -20,6 +20,7 @@ from starlette.types import ExceptionHandler
 from .errors import BadQuery, CloseCode
 from .gate import Refused
 from .retrieve import Unavailable
+from .snapshot import NoFile
 
 NEVER_STORED: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 """Headers of every answer made for its request: a log is nothing to keep, and its text nothing to guess about."""
@@ -71,6 +72,11 @@ async def _unavailable(_request: Request, error: Exception) -> Response:
     return problem(503, error.reason, {"Retry-After": str(error.retry_s)})
 
 
+async def _no_file(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, NoFile)
+    return problem(404, str(error))
+
+
 async def _http(request: Request, error: Exception) -> Response:
     """What the router has to say: no such path, not with this method."""
     assert isinstance(error, HTTPException)
@@ -91,6 +97,7 @@ HANDLERS: Final[Mapping[Any, ExceptionHandler]] = {
     BadQuery: _bad_query,
     Refused: _refused,
     Unavailable: _unavailable,
+    NoFile: _no_file,
     HTTPException: _http,
     Exception: _defect,
 }

@@ -35,7 +35,6 @@ from .retrieve import Order, Reads, Unavailable, retrieve
 from .search import search
 from .sending import Sliced, Turns
 from .service import Service
-from .snapshot import NoFile
 from .stream import Stream, StreamStatus
 from .wire import WIRES
 
@@ -194,10 +193,7 @@ class _Api:
         if kind is None:
             return problem(406, f"a search comes as {NDJSON}")
         _refuse_unsupported(stream)
-        try:
-            return await search(stream, query, self._reads, self._service.settings.max_line_bytes)
-        except NoFile as error:
-            return problem(404, str(error))
+        return await search(stream, query, self._reads, self._service.settings.max_line_bytes)
 
     def _order(self, query: LinesQuery) -> Order:
         """Which lines; who says nothing about where to begin gets the last `limit`."""
