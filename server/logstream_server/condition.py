@@ -9,6 +9,7 @@ import logging
 from dataclasses import replace
 
 from . import follow
+from .files import FileStat
 from .ledger import Ledger
 from .mounts import mount_of, read_mounts
 from .patience import Patience
@@ -74,10 +75,6 @@ class Condition:
         trouble, self.trouble = self.trouble, None
         return trouble is not None
 
-    def follow(self) -> None:
-        """It is read from here on."""
-        self._set(StreamStatus.FOLLOWING, "")
-
     def refuse_encoding(self, encoding: str) -> None:
         """The file is none of lines of bytes."""
         detail = f"the file is {encoding}; only UTF-8 and other encodings that extend ASCII have lines of bytes"
@@ -97,12 +94,13 @@ class Condition:
         self.trouble = None
         self._ledger.event(EventKind.APPEARED, detail)
 
-    def publish(self, current: Reading, *, notifies: bool) -> None:
-        """After a step that went well: sizes as last seen, and no complaint any more."""
+    def publish(self, current: Reading, *, notifies: bool, opened: FileStat | None = None) -> None:
+        """After a step that went well: sizes as last seen, and no complaint any more. `opened`: of the file, if it was
+        only opened so far. All in one value: other threads must not see a state half old and half new."""
         if self.trouble is not None:
             self.recovered("the file can be read again")
         self._stream.counters.mount_error_since = None
-        seen = current.seen
+        seen = current.seen or opened
         status, detail = self._stream.state.status, self._stream.state.detail
         if not current.unsupported and not self.is_missing:
             status, detail = StreamStatus.FOLLOWING, ""

@@ -440,7 +440,7 @@ class Follower:
             self._missed.begin(stat.identity)
         if self._is_unsupported(reading):
             return
-        self._condition.follow()
+        self._condition.publish(reading, notifies=self.watch.notifies, opened=stat)
         event = None if first and at_end and not had_trouble else StreamEvent(kind, _SENTENCES[kind])
         self.stream.ring.append(generation, start, start, marker=framer.marker, event=event)
         if at_end and start < stat.size:  # an unfinished line: read at once, for its bytes say which file this is

@@ -49,7 +49,6 @@ def test_a_file_that_never_was_is_no_trouble(condition: Condition, stream: Strea
 
 
 def test_a_file_that_is_gone_is_told_once(condition: Condition, stream: Stream) -> None:
-    condition.follow()
     condition.miss()
     condition.miss()
     assert (stream.state.status, stream.state.detail) == (StreamStatus.WAITING, "the file is missing")
@@ -79,3 +78,19 @@ def test_one_that_had_to_wait_behind_others_is_given_more_time_too(condition: Co
     condition.begin(1000.0)
     condition.end(1000.0, 0.001)
     assert condition.patience.limit_s == 2 * (LEAST_S + 0.1)
+
+
+def test_a_state_is_whole_after_each_step(follow: Follow) -> None:
+    """What answers meanwhile, in another thread, tells of a followed file how large it is."""
+    followed = follow(there=False)
+    stream, follower = followed.stream, followed.follower
+    for content in (b"one\n", b"three\nfour\nfive"):  # created, then replaced
+        if followed.path.exists():
+            followed.rotate()
+        followed.path.write_bytes(content)
+        seen = []
+        for _ in range(10):
+            follower.run(followed.now)
+            seen.append((stream.state.status, stream.state.size, stream.state.watch))
+        assert seen[-1] == (StreamStatus.FOLLOWING, len(content), "poll")
+        assert all(size is not None and watch for status, size, watch in seen if status is StreamStatus.FOLLOWING), seen
