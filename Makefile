@@ -39,19 +39,21 @@ cluster-images: environment  ## build the images of server and operator into the
 cluster-down: environment  ## remove the cluster, with everything that is in it
 	@$(CLUSTER) down
 
-check: environment  ## look for mistakes without running anything: ruff, mypy, import contracts, the manual page
+check: environment  ## look for mistakes without running anything: ruff, mypy, import contracts, what is made from the options
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@$(BIN)/logstream manual | cmp -s - docs/logstream.1 || { echo "docs/logstream.1 is old: make manual" >&2; exit 1; }
+	@$(BIN)/python docs/generate --check
 
 format: environment  ## lay the code out, and mend what ruff can mend by itself
 	$(BIN)/ruff check --fix --exit-zero .
 	$(BIN)/ruff format .
 
-manual: environment  ## write docs/logstream.1 anew, after a change of options or their texts
+manual: environment  ## write docs/logstream.1 and the tables of docs/configuration.md anew, after a change of options
 	$(BIN)/logstream manual > docs/logstream.1
+	$(BIN)/python docs/generate
 
 environment:
 	@.ci/environment $(VENV) dev,operator

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/command-line.md")
+PAGES = ("README.md", "docs/command-line.md", "docs/configuration.md")
 DEADLINE_S = 60.0
 _BLOCK = re.compile(
     r'^<!-- run(?: (in the background)| until "([^"]+)")? -->\n```sh\n(.*?)^```$', re.MULTILINE | re.DOTALL

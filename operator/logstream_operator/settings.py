@@ -119,7 +119,10 @@ class Settings:
         _names, "names with commas between them", "Secrets for pulling it, in each LogStream's namespace", ()
     )
     server_resources: Resources = option(
-        _resources, "JSON with requests and limits", "of a server whose LogStream does not say", DEFAULT_RESOURCES
+        _resources,
+        "JSON with requests and limits",
+        "CPU and memory of a server whose LogStream says nothing about them",
+        DEFAULT_RESOURCES,
     )
     allowed_roots: tuple[Root, ...] = option(
         parse_roots,
@@ -194,11 +197,27 @@ def _read_flags(options: Mapping[str, Option], argv: Sequence[str]) -> tuple[dic
     return given, problems
 
 
+def options_of() -> dict[str, tuple[Option, str]]:
+    """Each field's declaration and its default as a variable would hold it, "" for none."""
+    defaults = Settings()
+    return {each.name: (each.metadata[_OPTION], _show(getattr(defaults, each.name))) for each in fields(Settings)}
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}s"
+    if isinstance(value, tuple):
+        return json.dumps([{"path": root.path} for root in value]) if value else ""
+    return json.dumps(value) if isinstance(value, Mapping) else str(value)
+
+
 def render_help() -> str:
     """The help page."""
     lines = ["Usage: python -m logstream_operator [--OPTION VALUE]...", ""]
-    for each in fields(Settings):
-        declared: Option = each.metadata[_OPTION]
-        lines.append(f"  {flag_of(each.name)}  {declared.purpose} [{variable_of(each.name)}]")
+    for name, (declared, default) in options_of().items():
+        facts = [variable_of(name), *([f"default {default}"] if default else [])]
+        lines.append(f"  {flag_of(name)}  {declared.purpose} [{', '.join(facts)}]")
         lines.append(f"      {declared.allowed}")
     return "\n".join(lines) + "\n"

@@ -79,13 +79,18 @@ def seconds(lowest: float, highest: float) -> Form[float]:
         number, unit = _match(_SECONDS, text).groups()
         return _within(float(number) * _SECONDS_PER[unit or "s"], lowest, highest)
 
-    allowed = f"a time from {lowest:g} to {highest:g} seconds, as 0.25, 5s, 250ms or 2m"
+    allowed = f"a time from {show_seconds(lowest)} to {show_seconds(highest)}, as 0.25, 5s, 250ms or 2m"
     return Form("SECONDS", allowed, read, show_seconds)
 
 
 def show_seconds(value: float | None) -> str:
-    """A span of time as it would be typed; nothing for None."""
-    return "" if value is None else f"{value:g}s"
+    """A span of time as it would be typed, in the largest unit that divides it; nothing for None."""
+    if value is None:
+        return ""
+    for unit in ("h", "m"):
+        if value and value % _SECONDS_PER[unit] == 0:
+            return f"{value / _SECONDS_PER[unit]:.0f}{unit}"
+    return f"{value:g}s"
 
 
 def size(lowest: int, highest: int) -> Form[int]:

@@ -291,19 +291,27 @@ def _read_texts(spec: Spec, source: str, texts: Sequence[str]) -> tuple[list[Any
 
 def _render_option(spec: Spec, words: str) -> list[str]:
     """One option as lines: what to type on the left, what it does on the right; beside each other where they fit."""
-    typed = f"{spec.short}, {spec.flag}" if spec.short else spec.flag
-    if not spec.flag:
-        typed = spec.form.metavar + ("..." if spec.many else "")
-    elif not spec.is_switch:
-        typed += " " + spec.form.metavar
     right = wrap(words, _HELP_WIDTH - _HELP_INDENT, break_long_words=False, break_on_hyphens=False)
-    left = f"  {typed}"
+    left = f"  {render_usage(spec)}"
     if len(left) + 2 > _HELP_INDENT:
         return [left, *(" " * _HELP_INDENT + line for line in right)]
     return [left.ljust(_HELP_INDENT) + right[0], *(" " * _HELP_INDENT + line for line in right[1:])]
 
 
+def render_usage(spec: Spec) -> str:
+    """What to type: the flags, and what stands for the value."""
+    if not spec.flag:
+        return spec.form.metavar + ("..." if spec.many else "")
+    typed = f"{spec.short}, {spec.flag}" if spec.short else spec.flag
+    return typed if spec.is_switch else f"{typed} {spec.form.metavar}"
+
+
+def show_default(spec: Spec, default: object) -> str:
+    """A default as it would be typed; nothing where there is none."""
+    return "" if spec.is_switch or spec.many else spec.form.show(default)
+
+
 def render_default(spec: Spec, default: object) -> list[str]:
     """What a page says of an option's default, if there is anything to say."""
-    shown = "" if spec.is_switch or spec.many else spec.form.show(default)
+    shown = show_default(spec, default)
     return [f"default {shown}"] if shown else []

@@ -9,7 +9,7 @@ import pytest
 
 from logstream_operator.errors import SettingsError
 from logstream_operator.roots import Root
-from logstream_operator.settings import Settings, flag_of, render_help, variable_of
+from logstream_operator.settings import Settings, flag_of, options_of, render_help, variable_of
 
 IMAGE = {"LOGSTREAM_OPERATOR_SERVER_IMAGE": "server:1"}
 
@@ -97,6 +97,13 @@ def test_the_help_page_names_everything() -> None:
     for field in fields(Settings):
         assert flag_of(field.name) in page
         assert variable_of(field.name) in page
+
+
+@pytest.mark.parametrize("name", [name for name, (_, default) in options_of().items() if default])
+def test_a_default_is_shown_as_it_can_be_given(name: str) -> None:
+    declared, default = options_of()[name]
+    assert declared.read(default) == getattr(Settings(), name)
+    assert f"default {default}]" in render_help()
 
 
 def test_what_goes_on_from_here() -> None:

@@ -105,6 +105,13 @@ def test_what_a_form_shows_it_reads_again(form: Form[Any], value: object) -> Non
     assert form.read(form.show(value)) == value
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.0, "0s"), (0.25, "0.25s"), (90.0, "90s"), (120.0, "2m"), (2592000.0, "720h")]
+)
+def test_a_time_is_shown_in_the_largest_unit_that_divides_it(value: float, shown: str) -> None:
+    assert forms.show_seconds(value) == shown
+
+
 @given(st.integers(1, 1 << 40))
 def test_any_size_is_shown_in_a_unit_that_gives_it_back(value: int) -> None:
     assert forms.size(1, 1 << 40).read(forms.show_size(value)) == value
