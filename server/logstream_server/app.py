@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from .access import is_own_name
+from .gate import Why
 from .health import health_routes
 from .login import login_routes
 from .metrics import metrics_routes
@@ -87,9 +88,9 @@ class _OwnName:
         if scope["type"] in ("http", "websocket"):
             host = HTTPConnection(scope).headers.get("host", "")
             if not is_own_name(host, self._service.settings.allowed_origins):
-                self._service.gate.refusals["host"] += 1
                 detail = f"this server does not go by the name {host[:200]} (--allowed-origin http://NAME, or a token)"
-                await problem(403, detail)(scope, receive, send)
+                refused = self._service.gate.refused(Why.HOST, 403, detail)
+                await problem(refused.status, refused.reason)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final
 
 from starlette.requests import HTTPConnection
@@ -31,6 +32,22 @@ from .tokens import Token, TokenFiles
 log = logging.getLogger(__name__)
 
 CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
+
+
+class Why(StrEnum):
+    """Why somebody was not let in: the labels of a metric, so there are few of them, and none holds what a client
+    sent."""
+
+    TOKEN = "token"  # noqa: S105 - the reason, no secret
+    SESSION = "session"
+    LOGIN = "login"
+    TRIES = "tries"
+    ORIGIN = "origin"
+    HOST = "host"
+    ADDRESS = "address"
+    CLIENTS = "clients"
+    HANDSHAKES = "handshakes"
+    DRAINING = "draining"
 
 
 class Refused(Exception):
@@ -66,8 +83,8 @@ class Gate:
         self._seats: Counter[str] = Counter()
         self._guests: set[Guest] = set()
         self.take()
-        self.refusals: Counter[str] = Counter()
-        """How many were not let in, by the reason, for the metrics."""
+        self.refusals: dict[Why, int] = dict.fromkeys(Why, 0)
+        """How many were not let in, for the metrics."""
 
     @property
     def needs_token(self) -> bool:
@@ -88,7 +105,7 @@ class Gate:
             return guest
         cookies = sessions.our_cookies("; ".join(request.headers.getlist("cookie")))
         if not cookies:
-            raise self._refused("token", 401, "a valid token is needed", CHALLENGE)
+            raise self.refused(Why.TOKEN, 401, "a valid token is needed", CHALLENGE)
         buckets = self._buckets(request)
         self._check_tries(buckets)
         for _, value in cookies:
@@ -97,23 +114,29 @@ class Gate:
                 guest.token, guest.session, guest.expires_s = session.token, value, session.expires_s
                 return guest
         self._failed(buckets)
-        raise self._refused("token", 401, "the session has ended; log in again", CHALLENGE)
+        raise self.refused(Why.SESSION, 401, "the session has ended; log in again", CHALLENGE)
 
     def check_page(self, request: HTTPConnection) -> None:
         """Raises Refused where the page that it comes from may not talk to us."""
         if not access.page_allowed(request, self._settings.allowed_origins):
             origin = request.headers.get("origin", "")[:200]
-            raise self._refused("origin", 403, f"origin {origin} is not allowed (--allowed-origin)")
+            raise self.refused(Why.ORIGIN, 403, f"origin {origin} is not allowed (--allowed-origin)")
 
-    def check_token(self, request: HTTPConnection, presented: bytes) -> Token:
-        """The token that this is. Raises Refused for a wrong one, and for any after too many of them."""
+    def check_token(self, request: HTTPConnection, presented: bytes, why: Why = Why.TOKEN) -> Token:
+        """The token that this is. Raises Refused for a wrong one, which counts as `why`, and for any after too many of
+        them."""
         buckets = self._buckets(request)
         self._check_tries(buckets)
         token = find_token(presented, self.tokens)
         if token is None:
             self._failed(buckets)
-            raise self._refused("token", 401, "a valid token is needed", CHALLENGE)
+            raise self.refused(why, 401, "a valid token is needed", CHALLENGE)
         return token
+
+    def refused(self, why: Why, status: int, reason: str, headers: Mapping[str, str] | None = None) -> Refused:
+        """The answer to who is not let in, counted; to be raised."""
+        self.refusals[why] += 1
+        return Refused(status, reason, headers)
 
     def open_session(self, token: Token) -> tuple[str, str]:
         """Name and value of a new cookie for who showed the token."""
@@ -156,7 +179,7 @@ class Gate:
         most = self._settings.max_clients_per_address
         if most is not None and self._seats[guest.visitor] >= most:
             reason = f"this address has its {most} clients (--max-clients-per-address)"
-            raise self._refused("address", 429, reason, {"Retry-After": "5"})
+            raise self.refused(Why.ADDRESS, 429, reason, {"Retry-After": "5"})
         self._guests.add(guest)
         self._seats[guest.visitor] += 1
 
@@ -195,17 +218,13 @@ class Gate:
         wait_s = self._throttle.wait_s(buckets, time.monotonic())
         if wait_s > 0:
             retry = {"Retry-After": str(math.ceil(wait_s))}
-            raise self._refused("tries", 429, "too many wrong tokens from this address; try again later", retry)
+            raise self.refused(Why.TRIES, 429, "too many wrong tokens from this address; try again later", retry)
 
     def _failed(self, buckets: tuple[tuple[str, throttle.Rate], ...]) -> None:
         now = time.monotonic()
         self._throttle.failed(buckets, now)
         if self._throttle.wait_s(buckets, now) > 0:
             log.warning("%s: too many wrong tokens, refused for a while", buckets[0][0])
-
-    def _refused(self, why: str, status: int, reason: str, headers: Mapping[str, str] | None = None) -> Refused:
-        self.refusals[why] += 1
-        return Refused(status, reason, headers)
 
 
 def find_token(presented: bytes, tokens: tuple[Token, ...]) -> Token | None:

@@ -22,7 +22,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from . import access
-from .gate import Refused
+from .gate import Refused, Why
 from .page import PAGE_HEADERS, WEB
 from .problems import NEVER_STORED
 from .service import Service
@@ -64,7 +64,7 @@ class _Login:
             self._gate.check_page(request)
             if not self._gate.needs_token:
                 return self._onward(request)
-            token = self._gate.check_token(request, await _sent_token(request))
+            token = self._gate.check_token(request, await _sent_token(request), Why.LOGIN)
         except Refused as refused:
             if refused.status not in (401, 429):
                 raise

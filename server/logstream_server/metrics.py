@@ -160,7 +160,12 @@ class ServiceCollector(Collector):
         resumes = CounterMetricFamily(PREFIX + "resumes", "Cursors that clients came back with.", labels=["result"])
         for result, times in list(self._service.resumes.items()):
             resumes.add_metric([result], times)
-        yield from (gaps, lost, resumes)
+        refused = CounterMetricFamily(
+            PREFIX + "refused", "Requests and connections that were not let in, by the reason.", labels=["reason"]
+        )
+        for why, times in self._service.gate.refusals.items():
+            refused.add_metric([why.value], times)
+        yield from (gaps, lost, resumes, refused)
         yield SummaryMetricFamily(
             PREFIX + "flush_duration_seconds",
             "Time from reading a batch of lines to the last client's write.",

@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket
 from .connection import Connection
 from .errors import INTERNAL_ERROR, BadQuery, CloseCode
 from .fallback import AsgiConnection
-from .gate import Guest, Refused
+from .gate import Guest, Refused, Why
 from .protocol import EXTENSION, TakeOver
 from .query import SocketQuery, parse_socket_query
 from .resume import Resumed
@@ -83,18 +83,19 @@ class Handshake:
 
 def open_handshake(service: Service, guest: Guest) -> Handshake:
     """One more client. Raises Refused where there is no place for it."""
+    gate, settings = service.gate, service.settings
     if service.is_draining:
-        raise _busy(503, "the server is shutting down", 1)
-    if len(service.hub.connections) + service.arriving >= service.settings.max_clients:
-        raise _busy(503, f"the server has its {service.settings.max_clients} clients", 5)
-    if service.handshakes >= service.settings.max_handshakes:
-        raise _busy(429, "too many clients are connecting at once", 1)
-    service.gate.sit_down(guest)
+        raise gate.refused(Why.DRAINING, 503, "the server is shutting down", _retry(1))
+    if len(service.hub.connections) + service.arriving >= settings.max_clients:
+        raise gate.refused(Why.CLIENTS, 503, f"the server has its {settings.max_clients} clients", _retry(5))
+    if service.handshakes >= settings.max_handshakes:
+        raise gate.refused(Why.HANDSHAKES, 429, "too many clients are connecting at once", _retry(1))
+    gate.sit_down(guest)
     return Handshake(service, guest)
 
 
-def _busy(status: int, reason: str, retry_s: int) -> Refused:
-    return Refused(status, reason, {"Retry-After": str(retry_s)})
+def _retry(seconds: int) -> dict[str, str]:
+    return {"Retry-After": str(seconds)}
 
 
 async def _serve(service: Service, websocket: WebSocket, handshake: Handshake) -> None:

@@ -14,7 +14,7 @@ import pytest
 from starlette.requests import HTTPConnection
 
 from logstream_server import throttle
-from logstream_server.gate import Gate, Guest, Refused, find_token
+from logstream_server.gate import Gate, Guest, Refused, Why, find_token
 from logstream_server.settings import Settings
 from logstream_server.tokens import Token, TokenFiles
 
@@ -135,7 +135,7 @@ def test_after_too_many_wrong_tokens_even_the_right_one_is_refused(
     refused = refusal(here, bearer(ALPHA))
     assert (refused.status, refused.headers) == (429, {"Retry-After": "5"})
     assert here.admit(bearer(ALPHA, peer="192.0.2.8")).token is not None
-    assert here.refusals == {"token": throttle.VISITOR.tries, "tries": 1}
+    assert {why: n for why, n in here.refusals.items() if n} == {Why.TOKEN: throttle.VISITOR.tries, Why.TRIES: 1}
     messages = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert messages == ["192.0.2.7: too many wrong tokens, refused for a while"]
 

@@ -10,11 +10,13 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from logstream_server import __version__
+from logstream_server import __version__, throttle
 from logstream_server.app import create_app
 from logstream_server.forms import NamedPath
+from logstream_server.gate import Why
 from logstream_server.hub import CLOCK_S
 from logstream_server.metrics import create_registry
 from logstream_server.service import Service
@@ -27,7 +29,7 @@ from .process import Server, eventually
 EXPECTED = (
     *("lines_read", "bytes_read", "tail_lag_bytes", "rotations", "truncations", "cut_lines", "reopen_errors"),
     *("watcher_mode", "clients", "lines_sent", "bytes_sent", "client_lag_bytes", "gaps", "gap_bytes", "resumes"),
-    *("slow_disconnects", "catchups", "flush_duration_seconds", "event_loop_lag_seconds", "build_info"),
+    *("slow_disconnects", "catchups", "flush_duration_seconds", "event_loop_lag_seconds", "build_info", "refused"),
 )
 """What design and dashboards know by name; a counter's samples have _total behind it."""
 
@@ -97,6 +99,53 @@ def test_cursors_and_losses_are_counted_by_how_they_ended(server: Server, log: P
     log.write_text("something else\n")
     eventually(lambda: not server.get(f"/api/v1/streams/a.log/lines?cursor={cursor}").json["recovered"])
     assert (value(server, "logstream_resumes_total", result="reset") or 0) >= 1
+
+
+def refused(server: Server) -> dict[str, float]:
+    """How many were refused for each reason that there was."""
+    (family,) = [family for family in families(server) if family.name == "logstream_refused"]
+    return {sample.labels["reason"]: sample.value for sample in family.samples if sample.value}
+
+
+def socket_status(server: Server, query: str = "", **headers: str) -> int:
+    """The status with which a socket is refused."""
+    with pytest.raises(InvalidStatus) as caught:
+        connect(server.ws_url + query, additional_headers=headers)
+    return caught.value.response.status_code
+
+
+def test_each_refusal_is_counted_by_its_reason(serve: Serve, log: Path, tmp_path: Path) -> None:
+    """And by nothing that a client could choose: all reasons are there from the start."""
+    tokens = tmp_path / "tokens"
+    tokens.touch(0o600)
+    tokens.write_text("a-token-for-everybody-1\n")
+    server = serve("--token-file", tokens, "--max-clients", "3", "--max-clients-per-address", "1", log)
+    (family,) = [family for family in families(server) if family.name == "logstream_refused"]
+    assert {sample.labels["reason"] for sample in family.samples} == set(Why)
+    assert refused(server) == {}
+    good = {"Authorization": "Bearer a-token-for-everybody-1"}
+    assert server.get("/api/v1/streams").status == 401
+    assert socket_status(server, "?access_token=wrong") == 401
+    assert server.get("/api/v1/streams", cookie="logstream_0=1.0.x.y").status == 401
+    assert server.get("/api/v1/streams", origin="http://evil.example", **good).status == 403
+    with connect(server.ws_url, additional_headers=good):
+        assert socket_status(server, **good) == 429
+    assert refused(server) == {"token": 2, "session": 1, "origin": 1, "address": 1}
+    form = {"content_type": "application/x-www-form-urlencoded"}
+    for _ in range(throttle.VISITOR.tries):
+        server.get("/login", method="POST", body="token=wrong", **form)
+    after = refused(server)
+    assert after["tries"] >= 1
+    assert after["login"] + after["tries"] == throttle.VISITOR.tries
+
+
+def test_who_finds_no_place_is_counted(serve: Serve, log: Path) -> None:
+    server = serve("--max-clients", "1", log)
+    with connect(server.ws_url):
+        assert socket_status(server) == 503
+        assert server.get("/api/v1/streams/a.log/events").status == 503
+    assert server.get("/", host="evil.example").status == 403
+    assert refused(server) == {"clients": 2, "host": 1}
 
 
 def test_the_process_and_its_version_are_told(server: Server) -> None:
