@@ -61,8 +61,8 @@ class Place(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Encoded entries `seq` up to `next_seq`; `begin`, `end`: positions of a reader before and after them. `frames` and
-    `body`: see Encoded."""
+    """Encoded entries `seq` up to `next_seq`; `begin`, `end`: positions of a reader before and after them. `frames`,
+    `body`, `gap` and `losses`: see Encoded."""
 
     seq: int
     next_seq: int
@@ -72,6 +72,7 @@ class Batch:
     end: Positions
     lines: int
     gap: StreamEvent | None
+    losses: tuple[StreamEvent, ...]
 
     @property
     def size(self) -> int:
@@ -146,8 +147,8 @@ class Channel:
 
     def _advance(self, encoded: Encoded, next_seq: int, total: int) -> Batch:
         """Stand behind a batch. One that is not in the window is no way on for those behind: it leaves lines out."""
-        frames, body = encoded.frames, encoded.body
-        batch = Batch(self.next_seq, next_seq, frames, body, self.positions, encoded.end, encoded.lines, encoded.gap)
+        frames, losses = (encoded.frames, encoded.body), (encoded.gap, encoded.losses)
+        batch = Batch(self.next_seq, next_seq, *frames, self.positions, encoded.end, encoded.lines, *losses)
         self.next_seq, self.positions, self.total = next_seq, encoded.end, total
         return batch
 

@@ -104,6 +104,7 @@ class FanOut:
         self._tally.flushes += 1
         self._tally.flush_seconds += ended - began
         channel.pacer.flushed(began, ended)
+        self._tally.told(batch.losses)
         if batch.gap is not None:
             self._close_all(channel, batch.gap)
         self._pump.advanced(channel, batch)
@@ -114,7 +115,6 @@ class FanOut:
 
     def _close_all(self, channel: Channel, gap: StreamEvent) -> None:
         """A loss that plain clients can only be told by closing."""
-        self._tally.lost(gap.kind.value, gap.lost_bytes)
         for subscription in list(channel.live):
             subscription.sink.finish(CloseCode.GAP, gap.detail)
 

@@ -86,8 +86,7 @@ class Pump:
             return False
         channel.led_at = time.monotonic()
         subscription.was_live = True
-        if batch.gap is not None:
-            self._tally.lost(batch.gap.kind.value, batch.gap.lost_bytes)
+        self._tally.told(batch.losses)
         self.advanced(channel, batch)
         return True
 
@@ -153,8 +152,8 @@ class Pump:
             if not subscription.sink.write(encoded.frames, encoded.body):
                 subscription.chunk_bytes = FIRST_CHUNK_BYTES
             self._tally.sent(encoded.lines, encoded.size)
+        self._tally.told(encoded.losses)
         if encoded.gap is not None:
-            self._tally.lost(encoded.gap.kind.value, encoded.gap.lost_bytes)
             subscription.sink.finish(CloseCode.GAP, encoded.gap.detail)
 
     # -- from the file -------------------------------------------------------------------------------------------------
@@ -191,7 +190,7 @@ class Pump:
         positions = channel.positions
         size, is_all = catchup.distance_bytes(subscription.positions, positions)
         lost = size if is_all else None
-        self._tally.lost("skipped", lost)
+        self._tally.lost("slow", lost)
         subscription.seq, subscription.positions = channel.next_seq, positions
         token = messages.token(channel.stream, positions)
         frame = messages.gap_message(channel.stream, token, "slow", "the client was too slow for all lines", lost)

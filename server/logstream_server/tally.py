@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
+
+from .ring import StreamEvent
 
 LAG_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """From what a fan-out's slice takes to what people notice, and beyond."""
@@ -44,8 +47,13 @@ class Tally:
         self.lines_sent += lines * clients
         self.bytes_sent += size * clients
 
+    def told(self, losses: Iterable[StreamEvent]) -> None:
+        """A client, or all of a view, was told of bytes that were gone before they were read."""
+        for loss in losses:
+            self.lost("lost", loss.lost_bytes)
+
     def lost(self, reason: str, lost_bytes: int | None) -> None:
-        """A client, or all of a view, was told of a loss."""
+        """A client, or all of a view, was told of a loss; `reason` is the protocol's: lost or slow."""
         entry = self.gaps.setdefault(reason, [0, 0])
         entry[0] += 1
         entry[1] += lost_bytes or 0

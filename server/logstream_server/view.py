@@ -47,6 +47,7 @@ class Encoded:
 
     `end`: where a reader is after them; `count`: how many entries that were. It is less than all when a loss comes that
     a plain reader must be told by closing (`gap`), or a line that a raw reader must get from the file (`needs_file`).
+    `losses`: all that a reader is told of, in whichever way.
     """
 
     frames: bytes
@@ -56,6 +57,7 @@ class Encoded:
     gap: StreamEvent | None = None
     needs_file: Entry | None = None
     body: bytes = b""
+    losses: tuple[StreamEvent, ...] = ()
 
     @property
     def size(self) -> int:
@@ -124,7 +126,7 @@ def _encode_text(view: View, entries: Sequence[Entry], positions: Positions) -> 
     if view.filter and lines:
         lines = [lines[i] for i in view.filter.select(lines)]
     frames = encode_text_frames(lines) if lines else b""
-    return Encoded(frames, positions, count, len(lines), gap)
+    return Encoded(frames, positions, count, len(lines), gap, losses=(gap,) if gap else ())
 
 
 def _encode_raw(view: View, entries: Sequence[Entry], positions: Positions) -> Encoded:
@@ -149,7 +151,7 @@ def _encode_raw(view: View, entries: Sequence[Entry], positions: Positions) -> E
     data = parts[0] if len(parts) == 1 else b"".join(parts)
     header = encode_header(Opcode.BINARY, len(data)) if data else b""
     lines = sum(entry.lines for entry in entries[:count])
-    return Encoded(header, positions, count, lines, gap, needs_file, data)
+    return Encoded(header, positions, count, lines, gap, needs_file, data, (gap,) if gap else ())
 
 
 def _raw_lines(entry: Entry) -> list[bytes]:
@@ -185,8 +187,8 @@ def _encode_json(view: View, stream: str, entries: Sequence[Entry], positions: P
         elif entry.data:
             run.append(entry)
     lines += flush()
-    frames = b"".join(out)
-    return Encoded(frames, positions, len(entries), lines)
+    losses = tuple(e.event for e in entries if e.event is not None and e.event.kind is EventKind.GAP)
+    return Encoded(b"".join(out), positions, len(entries), lines, losses=losses)
 
 
 def _json_run(view: View, stream: str, run: list[Entry], positions: Positions) -> tuple[bytes, int]:

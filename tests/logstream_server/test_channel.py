@@ -131,8 +131,8 @@ def test_a_loss_ends_a_plain_batch_and_goes_with_it() -> None:
     first, second = channel.next_batch(), channel.next_batch()
     assert first is not None
     assert second is not None
-    assert (first.next_seq, first.gap) == (3, gap)
-    assert (second.next_seq, second.gap) == (4, None)
+    assert (first.next_seq, first.gap, first.losses) == (3, gap, (gap,))
+    assert (second.next_seq, second.gap, second.losses) == (4, None, ())
 
 
 @given(st.lists(st.integers(1, WINDOW_BYTES // 2), min_size=1, max_size=12))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from logstream_server.channel import Place
 from logstream_server.filters import parse_filter
+from logstream_server.ring import EventKind, StreamEvent
 from logstream_server.view import Format
 
 from .served import Wire, serving, until
@@ -37,6 +38,26 @@ def test_a_slow_client_delays_nobody_with_another_view(tmp_path: Path) -> None:
             site.write(60_000)
             await until(lambda: quick.lines == site.written)
             assert slow.blocked
+
+    asyncio.run(run())
+
+
+def test_a_loss_is_told_and_counted_in_every_format(tmp_path: Path) -> None:
+    """Once for each view: JSON goes on behind it, the others can only be closed."""
+
+    async def run() -> None:
+        async with serving(tmp_path) as site:
+            wires = {form: Wire() for form in Format}
+            for form, wire in wires.items():
+                site.join(wire, form)
+            site.stream.ring.append(None, 0, 0, event=StreamEvent(EventKind.GAP, "gone", 7))
+            site.monitor.notify(site.stream)
+            await until(lambda: bool(wires[Format.TEXT].closed and wires[Format.RAW].closed))
+            await until(lambda: bool(wires[Format.JSON].messages))
+            gap = json.loads(wires[Format.JSON].messages[0])
+            assert (gap["type"], gap["reason"], gap["bytes"]) == ("gap", "lost", 7)
+            assert not wires[Format.JSON].closed
+            await until(lambda: site.hub.tally.gaps == {"lost": [3, 21]})
 
     asyncio.run(run())
 

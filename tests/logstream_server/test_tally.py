@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from logstream_server.ring import EventKind, StreamEvent
 from logstream_server.tally import LAG_BOUNDS_S, LagHistogram, Tally
 
 
@@ -19,8 +20,15 @@ def test_losses_are_counted_by_reason_with_the_bytes_that_are_known() -> None:
     tally = Tally()
     tally.lost("lost", 10)
     tally.lost("lost", None)
-    tally.lost("skipped", 5)
-    assert tally.gaps == {"lost": [2, 10], "skipped": [1, 5]}
+    tally.lost("slow", 5)
+    assert tally.gaps == {"lost": [2, 10], "slow": [1, 5]}
+
+
+def test_losses_of_the_file_are_counted_one_by_one() -> None:
+    tally = Tally()
+    tally.told((StreamEvent(EventKind.GAP, "truncated", 7), StreamEvent(EventKind.GAP, "deleted", None)))
+    tally.told(())
+    assert tally.gaps == {"lost": [2, 7]}
 
 
 @pytest.mark.parametrize(

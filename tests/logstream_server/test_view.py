@@ -173,6 +173,14 @@ def test_a_loss_ends_what_a_plain_reader_gets(entries: list[Entry]) -> None:
         if encoded.needs_file is None:
             assert encoded.count == len(stop)
             assert encoded.gap == (stop[-1].event if stop and stop[-1].event == GAP else None)
+            assert encoded.losses == ((GAP,) if encoded.gap else ())
+
+
+@given(logs())
+def test_a_json_reader_is_told_of_all_losses_and_none_ends_it(entries: list[Entry]) -> None:
+    encoded = show(entries, View(Format.JSON))
+    assert encoded.gap is None
+    assert encoded.losses == tuple(entry.event for entry in entries if entry.event == GAP)
 
 
 # -- json -------------------------------------------------------------------------------------------------------------
