@@ -4,7 +4,7 @@
     <!-- run in the background -->   goes on until the page's end; the next command comes once it has printed something
     <!-- run until "TEXT" -->        is ended by Ctrl-C once it has printed TEXT
 
-Port 8080 and /var/log/app.log, which every page uses, become a free port and a file of the test.
+Ports 8080 and 9090 and /var/log/app.log, which the pages use, become free ports and a file of the test.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/command-line.md", "docs/configuration.md")
+PAGES = ("README.md", "docs/command-line.md", "docs/configuration.md", "docs/operations.md")
 DEADLINE_S = 60.0
 _BLOCK = re.compile(
     r'^<!-- run(?: (in the background)| until "([^"]+)")? -->\n```sh\n(.*?)^```$', re.MULTILINE | re.DOTALL
@@ -39,8 +39,8 @@ class Reader:
         self._log.write_text(
             "2026-11-24 10:00:00 INFO one\n2026-11-24 10:00:01 WARN two\n2026-11-24 10:00:02 ERROR three\n"
         )
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = str(free.getsockname()[1])
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+            self._port, self._side = (str(free.getsockname()[1]) for free in (one, other))
         own = {name: value for name, value in os.environ.items() if not name.startswith("LOGSTREAM_")}
         path = os.pathsep.join((str(Path(sys.executable).parent), own.get("PATH", "")))
         self._environ = own | {"PATH": path, "HOME": str(folder), "TERM": "dumb", "LOGSTREAM_PORT": self._port}
@@ -49,7 +49,7 @@ class Reader:
     @contextmanager
     def typing(self, code: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
         """A command as a process, and the file that has what it prints; both ends of a terminal's Ctrl-C at the end."""
-        code = code.replace("8080", self._port).replace("/var/log/app.log", str(self._log))
+        code = code.replace("8080", self._port).replace("9090", self._side).replace("/var/log/app.log", str(self._log))
         self._count += 1
         printed = self._folder / f"printed-{self._count}"
         with printed.open("wb") as out:

@@ -47,6 +47,10 @@ _PER_STREAM: Final = (
     ("reopen_errors", "Times that the file or its file system refused to be read.", "reopen_errors"),
 )
 
+_NO_GAPS: Final = {"lost": [0, 0], "slow": [0, 0]}
+_NO_RESUMES: Final = {"recovered": 0, "reset": 0}
+"""There before the first one: Prometheus sees a counter rise only from a value that it has seen."""
+
 
 def create_registry(service: Service) -> CollectorRegistry:
     """All metrics of one server."""
@@ -154,11 +158,11 @@ class ServiceCollector(Collector):
             yield CounterMetricFamily(PREFIX + name, text, value)
         gaps = CounterMetricFamily(PREFIX + "gaps", "Losses that clients were told of.", labels=["reason"])
         lost = CounterMetricFamily(PREFIX + "gap_bytes", "Bytes in those losses, where known.", labels=["reason"])
-        for reason, (count, size) in list(tally.gaps.items()):
+        for reason, (count, size) in (_NO_GAPS | tally.gaps).items():
             gaps.add_metric([reason], count)
             lost.add_metric([reason], size)
         resumes = CounterMetricFamily(PREFIX + "resumes", "Cursors that clients came back with.", labels=["result"])
-        for result, times in list(self._service.resumes.items()):
+        for result, times in (_NO_RESUMES | self._service.resumes).items():
             resumes.add_metric([result], times)
         refused = CounterMetricFamily(
             PREFIX + "refused", "Requests and connections that were not let in, by the reason.", labels=["reason"]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,8 @@ import pytest
 
 from .conftest import Serve
 from .process import Server, eventually
+from .proxied import nginx
 from .tailing.checker import assert_exact, judge
-from .tailing.harness import free_port
 from .viewer import NDJSON, SSE, SseParser, Viewer
 
 QUICK = ("--poll-interval", "0.02", "--rotate-wait", "0.3", "--partial-after", "0.1")
@@ -320,31 +318,12 @@ def test_a_file_of_16_bit_characters_is_unsupported(serve: Serve, log: Path) -> 
 
 # -- on the way --------------------------------------------------------------------------------------------------------
 
-NGINX = """
-daemon off; pid {folder}/nginx.pid; error_log stderr warn; events {{}}
-http {{
-  access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
-  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-  server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {url}; {more} }} }}
-}}
-"""
-
 
 @pytest.fixture
 def proxy(server: Server, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[int]:
     """NGINX as it comes: it speaks HTTP/1.0 to us, and buffers."""
-    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if nginx is None:
-        pytest.skip("NGINX is not installed (package nginx)")
-    port, config = free_port(), tmp_path / "nginx.conf"
-    config.write_text(NGINX.format(folder=tmp_path, port=port, url=server.url, more=request.param))
-    with (tmp_path / "nginx.err").open("wb") as errors:
-        process = subprocess.Popen([nginx, "-c", str(config), "-p", str(tmp_path)], stderr=errors)
-    try:
+    with nginx(tmp_path, f"location / {{ proxy_pass {server.url}; {request.param} }}") as port:
         yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @KINDS

@@ -212,9 +212,14 @@ def test_each_application_has_its_own_metrics() -> None:
     assert [registry.get_sample_value("logstream_lines_sent_total") for registry in registries] == [7, 0]
 
 
-def test_losses_are_counted_with_their_bytes() -> None:
+def test_losses_are_counted_with_their_bytes_from_nought_on() -> None:
+    """An alert on the increase of a counter that is not there yet misses the first."""
     service = Service.build(Settings(paths=(NamedPath("/no/such/file"),)))
-    service.hub.tally.gaps["lost"] = [2, 300]
     registry = create_registry(service)
+    for reason in ("lost", "slow"):
+        assert registry.get_sample_value("logstream_gaps_total", {"reason": reason}) == 0
+    for result in ("recovered", "reset"):
+        assert registry.get_sample_value("logstream_resumes_total", {"result": result}) == 0
+    service.hub.tally.gaps["lost"] = [2, 300]
     assert registry.get_sample_value("logstream_gaps_total", {"reason": "lost"}) == 2
     assert registry.get_sample_value("logstream_gap_bytes_total", {"reason": "lost"}) == 300
