@@ -171,7 +171,8 @@ one line with commas between.
 examples:
   logstream serve /var/log/dpkg.log
   logstream serve --port 9000 web=/srv/app/log/access.log '/var/log/**/*.log'
-  logstream serve --host 0.0.0.0 --token-file /etc/logstream/token /var/log/app""",
+  logstream serve --host 0.0.0.0 --token-file /etc/logstream/token /var/log/app
+  logstream serve --host :: --token-file token --tls-cert fullchain.pem --tls-key privkey.pem app.log""",
         options=lambda: Settings,
         reads_variables=True,
         run=serve,

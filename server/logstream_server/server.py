@@ -18,11 +18,13 @@ import uvicorn
 
 from .app import create_app, create_metrics_app
 from .arrival import http_protocol
+from .certificate import CertificateFiles
 from .errors import CannotListen
 from .journal import configure_log
 from .protocol import TakeoverProtocol
 from .service import Service
 from .settings import LogLevel, Settings
+from .tls import Reception, behind_tls
 
 log = logging.getLogger(__name__)
 
@@ -188,16 +190,19 @@ def _open_socket(host: str, port: int) -> tuple[socket.socket, Any]:
     return sock, address
 
 
-def url_of(sock: socket.socket, path: str) -> str:
+def url_of(sock: socket.socket, path: str, scheme: str = "http") -> str:
     """Where a person finds what listens on `sock`. All addresses include 127.0.0.1, but perhaps not ::1."""
     host, port = sock.getsockname()[:2]
     if host in ("0.0.0.0", ALL_ADDRESSES):  # noqa: S104 - shown
         host = "127.0.0.1"
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}{path}"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{path}"
 
 
-def make_config(app: Any, settings: Settings) -> uvicorn.Config:
+def make_config(app: Any, settings: Settings, certificate: CertificateFiles | None = None) -> uvicorn.Config:
     """Uvicorn as we need it: our protocol class, no pings of its own, nothing of a request in its log."""
+    http: Any = http_protocol(settings.ping_timeout_s)
+    if certificate is not None:
+        http = behind_tls(http, Reception(lambda: certificate.context, settings.ping_timeout_s))
     return uvicorn.Config(
         app,
         ws=TakeoverProtocol,
@@ -205,7 +210,7 @@ def make_config(app: Any, settings: Settings) -> uvicorn.Config:
         ws_per_message_deflate=False,
         ws_ping_interval=None,
         loop="auto",
-        http=http_protocol(settings.ping_timeout_s),
+        http=http,
         lifespan="on",
         access_log=False,
         log_config=None,
@@ -254,9 +259,10 @@ def run(settings: Settings, remarks: Sequence[str] = ()) -> int:
         if settings.metrics_port is not None:
             side = sockets.enter_context(contextlib.closing(listen(settings.host, settings.metrics_port, stall_s)))
             log.info("health and metrics at %s", url_of(side, "/"))
-        config = make_config(create_app(settings, service), settings)
+        config = make_config(create_app(settings, service), settings, service.certificate)
         calm_collector()
         server = Server(config, service, None if side is None else make_side_server(service, side))
-        print(url_of(sock, settings.base_path + "/"), flush=True)
+        scheme = "http" if service.certificate is None else "https"
+        print(url_of(sock, settings.base_path + "/", scheme), flush=True)
         server.run(sockets=[sock])
     return 0

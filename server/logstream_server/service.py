@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from . import __version__, history, messages
+from .certificate import CertificateFiles
 from .channel import Subscription
 from .connection import Connection
 from .cursor import Positions
@@ -38,6 +39,8 @@ MAX_SUBSCRIPTIONS = 64
 """Streams on one socket: more is a tool for collecting, which opens several."""
 ACCESS_S = 1.0
 """How often the token files are looked at, and the sessions' ends."""
+RENEWAL_S = 1.0
+"""How often the certificate's files are looked at."""
 MAX_PENDING = 16
 """Subscribe messages of one socket that are being worked on."""
 
@@ -62,6 +65,7 @@ class Service:
     monitor: LogMonitor
     hub: Hub
     gate: Gate
+    certificate: CertificateFiles | None = None
     is_started: bool = False
     is_draining: bool = False
     handshakes: int = 0
@@ -80,7 +84,9 @@ class Service:
             monitor,
             HubOptions(settings.ping_interval_s, settings.ping_timeout_s, max_line_bytes=settings.max_line_bytes),
         )
-        return cls(settings, monitor, hub, Gate(settings, TokenFiles(settings.token_files)))
+        gate = Gate(settings, TokenFiles(settings.token_files))
+        certificate = None if settings.tls_cert is None else CertificateFiles(settings.tls_cert, settings.tls_key)
+        return cls(settings, monitor, hub, gate, certificate)
 
     async def start(self) -> None:
         """Follow the files and serve their lines."""
@@ -90,9 +96,10 @@ class Service:
         await asyncio.to_thread(self.monitor.start)
         if self.gate.needs_token:
             self.gate.warn()
-            task = asyncio.create_task(self._watch_tokens())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._go_on_with(self._watch_tokens())
+        if self.certificate is not None:
+            self.certificate.warn()
+            self._go_on_with(self._watch_certificate(self.certificate))
         self.is_started = True
 
     async def stop(self) -> None:
@@ -105,6 +112,19 @@ class Service:
     def _gone(self, connection: Connection) -> None:
         if connection.guest is not None:
             self.gate.stand_up(connection.guest)
+
+    def _go_on_with(self, work: Coroutine[Any, Any, None]) -> None:
+        """Until it is done, or the server ends."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @staticmethod
+    async def _watch_certificate(certificate: CertificateFiles) -> None:
+        """Who comes next meets the newest one."""
+        while True:
+            await asyncio.sleep(RENEWAL_S)
+            await asyncio.to_thread(certificate.look)
 
     async def _watch_tokens(self) -> None:
         """Who is welcome no longer is sent nothing more."""
@@ -263,9 +283,7 @@ class Service:
         if self._pending.get(connection, 0) >= MAX_PENDING:
             raise BadQuery(CloseCode.LIMIT, f"at most {MAX_PENDING} subscribe messages at a time")
         self._pending[connection] = self._pending.get(connection, 0) + 1
-        task = asyncio.get_running_loop().create_task(self._open_later(connection, stream, wish))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._go_on_with(self._open_later(connection, stream, wish))
 
     async def _open_later(self, connection: Connection, stream: Stream, wish: Wish) -> None:
         try:

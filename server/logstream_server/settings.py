@@ -106,6 +106,18 @@ class Settings:
         "--metrics-port", or_off(whole("PORT", 0, 65535)), None, "serve health and metrics there and not on --port"
     )
     base_path: str = option("--base-path", BASE_PATH, "", "serve everything below this path, for a shared host name")
+    tls_cert: str | None = option(
+        "--tls-cert",
+        or_off(text("FILE", "a file")),
+        None,
+        "speak TLS on --port, with this certificate and its chain (PEM); renewed files are seen",
+    )
+    tls_key: str | None = option(
+        "--tls-key",
+        or_off(text("FILE", "a file")),
+        None,
+        "the certificate's private key, if it is not in the same file",
+    )
 
     token_files: tuple[str, ...] = repeatable(
         "--token-file", text("FILE", "a file"), "clients need one of the tokens in these files", section="Access"
@@ -188,6 +200,9 @@ def _conflicts(settings: Settings, given: Collected) -> Iterator[Problem]:
     if not (settings.only_this_machine or settings.token_files or settings.insecure_open):
         advice = "other machines can reach this: add --token-file FILE, or --insecure-open to do without a token"
         yield Problem(given.sources.get("host", "--host"), settings.host, advice)
+    if settings.tls_key is not None and settings.tls_cert is None:
+        advice = "needs --tls-cert, the certificate that it belongs to"
+        yield Problem(given.sources.get("tls_key", "--tls-key"), settings.tls_key, advice)
     if settings.ring_bytes < settings.max_line_bytes:
         advice = f"must be at least --max-line-bytes, {show_size(settings.max_line_bytes)}"
         yield Problem(given.sources.get("ring_bytes", "--ring-bytes"), show_size(settings.ring_bytes), advice)

@@ -4,10 +4,9 @@
     q7Zk0vJtIu5yXw2mB8sN1dRcLfHaGePo   grafana
     3pV9xTqYb6WzKjU4nMhCrSdEoAiLgF7J   on call, until March
 
-Files are looked at again and again (`TokenFiles`), so that tokens come and go without a restart. What a file says
-counts once two looks in a row have found the same: nobody loses their access to a file that is half written. A file
-that is empty, missing or broken after the start changes nothing, and the log says so: that is a mistake far more often
-than the wish to shut everybody out, for which there is the end of the server.
+Files are looked at again and again (`TokenFiles`, by the rules of `renewed`), so that tokens come and go without a
+restart, and nobody loses their access to a file that is half written or empty: to shut everybody out there is the end
+of the server.
 """
 
 from __future__ import annotations
@@ -15,21 +14,18 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-import os
 import re
-import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
 from .errors import Problem, SettingsError
+from .renewed import File, Renewed
 
 log = logging.getLogger(__name__)
 
 FLAG: Final = "--token-file"
-MAX_FILE_BYTES: Final = 1 << 20
-"""Every request is compared with every token: what is longer is no list of tokens."""
 SHORT_BYTES: Final = 16
 """128 bits, if each byte were random; what people make up has far less (RFC 6750, 5.2: not to be guessed)."""
 
@@ -55,10 +51,6 @@ class Token:
 
 
 Tokens = tuple[Token, ...]
-
-
-class _BadFile(Exception):
-    """A file from which no tokens can be had; the text is the end of a sentence that begins with its path."""
 
 
 def read_tokens(paths: Sequence[str]) -> tuple[bytes, ...]:
@@ -92,8 +84,8 @@ class TokenFiles:
         for path in paths:
             try:
                 self._files.append(_TokenFile(path))
-            except _BadFile as error:
-                problems.append(Problem(FLAG, path, str(error)))
+            except SettingsError as error:
+                problems += error.problems
         if problems:
             raise SettingsError(tuple(problems))
         self.tokens: Tokens = self._all()
@@ -120,71 +112,33 @@ class _TokenFile:
     """One file: what it said when it last said anything."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
-        self._content, self._mode = self._read()
-        self._seen: bytes | None = None
-        self._problem = ""
-        try:
-            self.tokens = parse_tokens(self._content)
-        except ValueError as error:
-            raise _BadFile(str(error)) from None
+        self._file = File(FLAG, path)
+        self._renewed = Renewed([self._file], self._make, "the tokens that it held before stay valid")
+
+    @property
+    def tokens(self) -> Tokens:
+        """All of them."""
+        return self._renewed.value
 
     def look(self) -> bool:
         """Read it again; True when `tokens` are others now."""
-        if not stat.S_ISREG(self._mode):
-            return False  # a pipe that a shell made has said what it had to say
-        try:
-            content, self._mode = self._read()
-            seen, self._seen = self._seen, content
-            if content == self._content:
-                self._is_well()
-                return False
-            if content != seen:
-                return False  # it is perhaps still being written
-            tokens = parse_tokens(content)
-        except (_BadFile, ValueError) as error:
-            self._keep(str(error))
-            return False
-        self._is_well()
-        self._content, self.tokens = content, tokens
-        return True
+        return self._renewed.look()
 
     def warn(self) -> None:
         """Mention in the log what is unwise about it."""
-        if self._mode & (stat.S_IROTH | stat.S_IWOTH) and stat.S_ISREG(self._mode) and not self._is_mounted_secret():
-            who = "change" if self._mode & stat.S_IWOTH else "read"
-            log.warning("%s %s: every user of this machine may %s it; chmod 600 it", FLAG, self._path, who)
+        self._renewed.warn_if_open()
         short = sum(len(token.secret) < SHORT_BYTES for token in self.tokens)
         if short:
             log.warning(
                 "%s %s: %d of %d tokens have under %d characters and may be guessed; openssl rand -hex 32 makes one",
-                *(FLAG, self._path, short, len(self.tokens), SHORT_BYTES),
+                *(FLAG, self._file.path, short, len(self.tokens), SHORT_BYTES),
             )
 
-    def _is_mounted_secret(self) -> bool:
-        """Whether a kubelet put it there: behind the link `..data`, in a volume that only the pod's users see."""
-        return any(part.startswith("..") for part in os.path.realpath(self._path).split("/"))
-
-    def _keep(self, problem: str) -> None:
-        if problem != self._problem:
-            self._problem = problem
-            log.error("%s %s: %s; the tokens that it held before stay valid", FLAG, self._path, problem)
-
-    def _is_well(self) -> None:
-        if self._problem:
-            self._problem = ""
-            log.info("%s %s: can be used again", FLAG, self._path)
-
-    def _read(self) -> tuple[bytes, int]:
-        """Content and mode. Raises _BadFile."""
+    def _make(self, contents: Sequence[bytes]) -> Tokens:
         try:
-            with open(self._path, "rb") as file:
-                content, mode = file.read(MAX_FILE_BYTES + 1), os.fstat(file.fileno()).st_mode
-        except OSError as error:
-            raise _BadFile(f"cannot be read: {error.strerror or error}") from error
-        if len(content) > MAX_FILE_BYTES:
-            raise _BadFile(f"is longer than {MAX_FILE_BYTES >> 20} MiB")
-        return content, mode
+            return parse_tokens(contents[0])
+        except ValueError as error:
+            raise self._file.problem(str(error)) from None
 
 
 def _difference(before: Tokens, after: Tokens) -> str:

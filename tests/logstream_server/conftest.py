@@ -11,6 +11,7 @@ import pytest
 
 from .followed import Follow, Followed
 from .process import Server, start_server
+from .tls import Authority
 
 
 class Serve:
@@ -48,6 +49,12 @@ def serve_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     factory = Serve(tmp_path_factory.mktemp("servers"))
     yield factory
     factory.dispose()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Who signs certificates."""
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -80,9 +81,11 @@ def serve_app(app: Any, **config: Any) -> Inside:
 class RawClient:
     """A WebSocket client on a bare socket."""
 
-    def __init__(self, port: int, path: str = "/", **headers: str) -> None:
+    def __init__(self, port: int, path: str = "/", trust: ssl.SSLContext | None = None, **headers: str) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), PATIENCE_S)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if trust is not None:
+            self.sock = trust.wrap_socket(self.sock, server_hostname="127.0.0.1")
         more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
         self.sock.sendall(REQUEST.format(path=path, host=f"127.0.0.1:{port}", more=more).encode())
         self._unread = b""

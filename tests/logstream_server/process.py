@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -55,11 +56,13 @@ class Answer:
 
 @dataclass
 class Server:
-    """One process of `logstream serve`. `url` ends with a slash; `log_path`: what it writes to standard error."""
+    """One process of `logstream serve`. `url` ends with a slash; `log_path`: what it writes to standard error; `trust`:
+    whom its visitors trust, where it speaks TLS."""
 
     url: str
     process: subprocess.Popen[bytes]
     log_path: Path
+    trust: ssl.SSLContext | None = None
 
     @property
     def host(self) -> str:
@@ -97,6 +100,8 @@ class Server:
     ) -> Answer:
         """Ask for a path as it is, from the root. Headers: `if_none_match="..."`."""
         connection = http.client.HTTPConnection(self.host, port or self.port, timeout=DEADLINE_S)
+        if self.trust is not None and port in (None, self.port):
+            connection = http.client.HTTPSConnection(self.host, self.port, timeout=DEADLINE_S, context=self.trust)
         with contextlib.closing(connection):
             connection.request(method, path, body, {k.replace("_", "-"): v for k, v in headers.items()})
             answer = connection.getresponse()
@@ -133,7 +138,7 @@ def start_server(log_path: Path, *arguments: str | Path) -> Server:
         process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, env=environment)
     assert process.stdout is not None
     url = process.stdout.readline().decode().strip()
-    if not url.startswith("http://"):
+    if not url.startswith(("http://", "https://")):
         process.kill()
         process.wait()
         process.stdout.close()

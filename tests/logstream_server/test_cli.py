@@ -117,6 +117,13 @@ def test_a_token_file_that_is_of_no_use_is_named_and_nothing_starts(tmp_path: Pa
     ]
 
 
+def test_a_certificate_that_is_of_no_use_is_named_and_nothing_starts(tmp_path: Path) -> None:
+    (tmp_path / "tls.crt").write_text("hello\n")
+    done = run("serve", "--port=0", f"--tls-cert={tmp_path}/tls.crt", str(tmp_path / "a.log"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.split("\n")[0] == f"--tls-cert '{tmp_path}/tls.crt': holds no certificate in PEM form"
+
+
 def test_tail_has_the_same_manners() -> None:
     done = run("tail")
     assert (done.returncode, done.stdout) == (2, "")

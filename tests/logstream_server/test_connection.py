@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,9 @@ from logstream_server.connection import (
     Connection,
 )
 from logstream_server.frames import Message, Opcode, encode_frame, parse_close, parse_server_frames
+from logstream_server.tls import Reception, TlsTransport
+
+from .tls import Authority
 
 INTERVAL_S, TIMEOUT_S = 20.0, 20.0
 START = 1000.0
@@ -525,6 +529,14 @@ class Line:
             data += await asyncio.get_running_loop().sock_recv(self.other, count - len(data))
         return data
 
+    async def send(self, data: bytes) -> None:
+        """What the client sends."""
+        await asyncio.get_running_loop().sock_sendall(self.other, data)
+
+    async def is_over(self) -> bool:
+        """Whether the end is what comes next."""
+        return await asyncio.get_running_loop().sock_recv(self.other, 10) == b""
+
     async def until(self, check: Callable[[], Any]) -> None:
         """Until something is true."""
         async with asyncio.timeout(20):
@@ -532,13 +544,71 @@ class Line:
                 await asyncio.sleep(0)
 
 
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def on_line(request: pytest.FixtureRequest) -> Callable[[Callable[[Line], Awaitable[None]]], None]:
-    """Run a test's coroutine with a line, on each kind of loop that uvicorn may use."""
+class TlsLine(Line):
+    """The same over TLS; the client takes bytes from the kernel only when it is to read."""
+
+    def __init__(self, authority: Authority) -> None:
+        super().__init__()
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._context.load_cert_chain(*authority.issue())
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._client = authority.trust.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+
+    async def open(self) -> None:
+        protocol = asyncio.Protocol()
+        reception = Reception(lambda: self._context, 20)
+        loop = asyncio.get_running_loop()
+        tls = TlsTransport(reception, lambda: protocol, set())
+        await loop.create_connection(lambda: tls, sock=self._mine)
+        while not await self._step(self._client.do_handshake):
+            pass
+        await self.until(lambda: tls.get_protocol() is protocol)
+        self.connection.attach(tls, lambda _connection: self.lost.set())
+
+    async def _step(self, call: Callable[[], Any]) -> bool:
+        """Try something; read what it wants and return False, if it wants anything."""
+        is_done = True
+        try:
+            call()
+        except ssl.SSLWantReadError:
+            is_done = False
+        if self._outgoing.pending:
+            await super().send(self._outgoing.read())
+        if not is_done:
+            self._incoming.write(await asyncio.get_running_loop().sock_recv(self.other, 1 << 16))
+        return is_done
+
+    async def read(self, count: int) -> bytes:
+        data = b""
+
+        def take() -> None:
+            nonlocal data
+            while len(data) < count and (part := self._client.read(count - len(data))):
+                data += part
+
+        while not await self._step(take):
+            pass
+        return data
+
+    async def send(self, data: bytes) -> None:
+        self._client.write(data)
+        await super().send(self._outgoing.read())
+
+    async def is_over(self) -> bool:
+        return await self.read(10) == b""
+
+
+@pytest.fixture(params=["asyncio", "uvloop", "asyncio, TLS", "uvloop, TLS"])
+def on_line(
+    request: pytest.FixtureRequest, authority: Authority
+) -> Callable[[Callable[[Line], Awaitable[None]]], None]:
+    """Run a test's coroutine with a line, on each kind of loop that uvicorn may use, and over TLS."""
+    kind, _, is_tls = request.param.partition(",")
+    factory = uvloop.new_event_loop if kind == "uvloop" else asyncio.new_event_loop
 
     def run(test: Callable[[Line], Awaitable[None]]) -> None:
         async def main() -> None:
-            line = Line()
+            line = TlsLine(authority) if is_tls else Line()
             await line.open()
             try:
                 await test(line)
@@ -547,7 +617,7 @@ def on_line(request: pytest.FixtureRequest) -> Callable[[Callable[[Line], Awaita
                 await asyncio.wait_for(line.lost.wait(), 20)
                 line.other.close()
 
-        with asyncio.Runner(loop_factory=request.param) as runner:
+        with asyncio.Runner(loop_factory=factory) as runner:
             runner.run(main())
 
     return run
@@ -615,9 +685,9 @@ def test_a_peer_that_reads_a_little_makes_progress_that_the_clock_sees(on_line: 
 def test_a_peer_that_is_gone_ends_the_connection(on_line: OnLine) -> None:
     async def test(line: Line) -> None:
         line.other.close()
-        assert not line.connection.write(b"anybody?\n")
-        assert line.connection.blocked
+        line.connection.write(b"anybody?\n")
         assert not line.connection.write(b"nobody\n")
+        assert line.connection.blocked
         await asyncio.wait_for(line.lost.wait(), 20)
         assert (line.owner.gone, line.owner.ready) == (1, 0)
 
@@ -628,7 +698,7 @@ def test_an_answer_to_a_ping_comes_after_what_waits_and_before_what_follows(on_l
     async def test(line: Line) -> None:
         line.owner.on_ready = send_next
         line.connection.write(BULK)
-        await asyncio.get_running_loop().sock_sendall(line.other, encode_frame(Opcode.PING, b"?", mask=MASK))
+        await line.send(encode_frame(Opcode.PING, b"?", mask=MASK))
         await line.until(lambda: line.connection._pong is not None)
         assert await line.read(len(BULK) + 9) == BULK + b"\x8a\x01?" + b"\x81\x04next"
 
@@ -640,8 +710,8 @@ def test_the_closing_handshake(on_line: OnLine) -> None:
         line.connection.finish(4005, "a gap")
         frame = await line.read(9)
         assert parse_close(parse_server_frames(frame)[0].payload) == (4005, "a gap")
-        await asyncio.get_running_loop().sock_sendall(line.other, encode_frame(Opcode.CLOSE, frame[2:], mask=MASK))
+        await line.send(encode_frame(Opcode.CLOSE, frame[2:], mask=MASK))
         await asyncio.wait_for(line.lost.wait(), 20)
-        assert await asyncio.get_running_loop().sock_recv(line.other, 10) == b""
+        assert await line.is_over()
 
     on_line(test)

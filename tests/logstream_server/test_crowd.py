@@ -21,7 +21,7 @@ from logstream_server.view import Format
 
 from .conftest import Serve
 from .process import DEADLINE_S, eventually
-from .tls import make_certificate, terminating
+from .tls import make_certificate
 
 
 def crowd_at(target: Target, count: int = 1, reconnect_s: float | None = None) -> Crowd:
@@ -109,24 +109,23 @@ def test_over_tls_it_is_the_same(serve: Serve, tmp_path: Path) -> None:
     certificate = make_certificate(tmp_path)
     log = tmp_path / "app.log"
     log.write_text("")
-    server = serve(log)
-    with terminating(certificate, server.port) as port:
-        trusting = ssl.create_default_context(cafile=certificate)
-        target = find_target(f"wss://127.0.0.1:{port}/ws", {}, trusting)
-        crowd = Crowd(target, Run(Format.TEXT, Tape(None, "c")), 3, None, [], None)
-        assert connect(crowd) == {}
-        log.write_text("hello\n" * 3)
+    server = serve(log, "--tls-cert", certificate)
+    trusting = ssl.create_default_context(cafile=certificate)
+    target = find_target(server.ws_url, {}, trusting)
+    crowd = Crowd(target, Run(Format.TEXT, Tape(None, "c")), 3, None, [], None)
+    assert connect(crowd) == {}
+    log.write_text("hello\n" * 3)
 
-        def got() -> bool:
-            crowd.poll(0.05)
-            return [client.listener.others for client in crowd.clients] == [3, 3, 3]
+    def got() -> bool:
+        crowd.poll(0.05)
+        return [client.listener.others for client in crowd.clients] == [3, 3, 3]
 
-        eventually(got)
-        crowd.close()
-        wary = crowd_at(find_target(f"wss://127.0.0.1:{port}/ws", {}, ssl.create_default_context()))
-        (reason,) = connect(wary)
-        assert reason.startswith("its certificate is not trusted: self-signed certificate")
-        wary.close()
+    eventually(got)
+    crowd.close()
+    wary = crowd_at(find_target(server.ws_url, {}, ssl.create_default_context()))
+    (reason,) = connect(wary)
+    assert reason.startswith("its certificate is not trusted: self-signed certificate")
+    wary.close()
 
 
 def test_a_crowd_connects_and_goes(serve: Serve, tmp_path: Path) -> None:

@@ -144,6 +144,7 @@ def test_the_address_is_one_to_click_on(host: str, shown: str) -> None:
         pytest.skip(f"this machine has no such address: {error}")
     with sock:
         assert url_of(sock, "/app/") == f"http://{shown}:{sock.getsockname()[1]}/app/"
+        assert url_of(sock, "/", "https") == f"https://{shown}:{sock.getsockname()[1]}/"
 
 
 def has_ipv6() -> bool:

@@ -39,6 +39,7 @@ def test_every_option_reaches_its_field() -> None:
         *("web=/srv/a.log", "/var/log/*.log", "--root", "/srv", "--root", "/var/log", "--ignore", "*.gz"),
         *("--watch", "poll", "--poll-interval", "1s", "--partial-after", "0", "--rotate-wait", "2m", "--tail", "0"),
         *("--host", "0.0.0.0", "--port", "0", "--metrics-port", "9100", "--base-path", "/team/app/"),
+        *("--tls-cert", "/c", "--tls-key", "/k"),
         *("--token-file", "/t", "--allowed-origin", "https://H", "--insecure-open", "--max-line-bytes", "64KiB"),
         *("--session", "1h", "--trusted-proxy", "10.0.0.0/8", "--max-clients-per-address", "4"),
         *("--ring-bytes", "1MiB", "--max-clients", "5", "--max-handshakes", "6", "--ping-interval", "7"),
@@ -57,6 +58,8 @@ def test_every_option_reaches_its_field() -> None:
         port=0,
         metrics_port=9100,
         base_path="/team/app",
+        tls_cert="/c",
+        tls_key="/k",
         token_files=("/t",),
         allowed_origins=("https://h",),
         insecure_open=True,
@@ -157,6 +160,12 @@ def test_the_ring_must_hold_the_longest_line() -> None:
 def test_metrics_cannot_share_the_port_unless_the_system_picks_both() -> None:
     assert faults("/x", "--port=9000", "--metrics-port=9000") == ["--metrics-port '9000': must differ from --port"]
     assert serve("/x", "--port=0", "--metrics-port=0").metrics_port == 0
+
+
+def test_a_key_belongs_to_a_certificate() -> None:
+    expected = ["--tls-key '/k': needs --tls-cert, the certificate that it belongs to"]
+    assert faults("/x", "--tls-key=/k") == expected
+    assert serve("/x", "--tls-cert=/c").tls_key is None
 
 
 def test_the_variables_of_a_kubernetes_service_called_logstream_do_no_harm() -> None:

@@ -29,7 +29,7 @@ from .process import DEADLINE_S, command, eventually
 from .script import Script, hello, lines, playing, run, scene
 from .tailing.checker import assert_exact
 from .tailing.harness import Writer, append, append_bytes, copytruncate, numbered, rotate, seeded, write
-from .tls import make_certificate, terminating
+from .tls import make_certificate
 
 
 def tail(options: TailOptions) -> None:
@@ -580,19 +580,18 @@ def test_tail_goes_through_the_proxy_of_the_environment(serve: Serve, log: Path)
 def test_tail_over_tls_believes_whom_it_is_told_to(serve: Serve, log: Path, tmp_path: Path) -> None:
     """And nobody else, unless it is told to believe everybody."""
     certificate = make_certificate(tmp_path)
-    with terminating(certificate, serve(log).port) as port:
-        url = f"https://127.0.0.1:{port}"
-        words, environment = command(("tail", "-n", "1", url))
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-        assert done.returncode == 1
-        assert f"cannot follow {url}: its certificate is not trusted: self-signed certificate" in done.stderr
-        for trust in (["--ca-file", str(certificate)], ["--insecure"]):
-            words, environment = command(("tail", "-n", "1", *trust, url))
-            with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE) as process:
-                assert process.stdout is not None
-                assert process.stdout.readline() == b"old 12\n"
-                process.send_signal(signal.SIGINT)
-                assert process.wait(DEADLINE_S) == 130
+    url = serve(log, "--tls-cert", certificate).url
+    words, environment = command(("tail", "-n", "1", url))
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 1
+    assert f"cannot follow {url}: its certificate is not trusted: self-signed certificate" in done.stderr
+    for trust in (["--ca-file", str(certificate)], ["--insecure"]):
+        words, environment = command(("tail", "-n", "1", *trust, url))
+        with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"old 12\n"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(DEADLINE_S) == 130
 
 
 # A terminal

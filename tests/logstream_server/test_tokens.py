@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from logstream_server.errors import Problem, SettingsError
-from logstream_server.tokens import MAX_FILE_BYTES, Token, TokenFiles, parse_tokens, read_tokens
+from logstream_server.renewed import MAX_FILE_BYTES
+from logstream_server.tokens import Token, TokenFiles, parse_tokens, read_tokens
 
 
 def secrets(files: TokenFiles) -> list[bytes]:

@@ -1,62 +1,60 @@
-"""A certificate, and TLS before a server that has none itself, as a proxy or an ingress brings it."""
+"""Certificates, made with the openssl command: by an authority of the test's own, or signed by themselves."""
 
 from __future__ import annotations
 
-import socket
 import ssl
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+def _openssl(*words: str | Path) -> None:
+    subprocess.run(["openssl", *words], check=True, capture_output=True)  # noqa: S607 - wherever it is
+
+
+_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 
 
 def make_certificate(folder: Path) -> Path:
     """Of 127.0.0.1, signed by itself; with its key in the same file."""
     path = folder / "both.pem"
-    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", path, "-out", f"{path}.crt"]
-    rest = ["-days", "2", "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*words, *rest], check=True, capture_output=True)
+    names = ("-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1")
+    _openssl("req", "-x509", *_KEY, "-keyout", path, "-out", f"{path}.crt", "-days", "2", *names)
     path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
     return path
 
 
-@contextmanager
-def terminating(certificate: Path, port: int) -> Iterator[int]:
-    """TLS before a server: each connection is decrypted and passed on. Gives its port."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
+class Authority:
+    """Whom clients trust (`file`), and who has all certificates signed by another one below it."""
 
-    opened: list[socket.socket] = []
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._issued = 0
+        self.file = folder / "root.pem"
+        self._make("root", "signed by itself")
+        self._make("middle", "root")
 
-    def copy(read: Callable[[int], bytes], write: Callable[[bytes], None]) -> None:
-        try:
-            while data := read(65536):
-                write(data)
-        except OSError:
-            pass
+    def _make(self, name: str, by: str, days: int = 2) -> None:
+        """`name.pem` and `name.key`."""
+        file, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
+        words: tuple[str | Path, ...] = ("-addext", "basicConstraints=critical,CA:TRUE")
+        if name not in ("root", "middle"):
+            words = ("-addext", "basicConstraints=CA:FALSE", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
+        if name != "root":
+            words += ("-CA", self._folder / f"{by}.pem", "-CAkey", self._folder / f"{by}.key")
+        subject = ("-subj", f"/CN={name}", "-days", str(days))
+        _openssl("req", "-x509", *_KEY, "-keyout", key, "-out", file, *subject, *words)
 
-    def serve() -> None:
-        while True:
-            try:
-                plain, _ = listener.accept()
-                outside = context.wrap_socket(plain, server_side=True)
-            except ssl.SSLError:
-                continue
-            except OSError:
-                return
-            inside = socket.create_connection(("127.0.0.1", port))
-            opened.extend((outside, inside))
-            for ends in ((outside.recv, inside.sendall), (inside.recv, outside.sendall)):
-                threading.Thread(target=copy, args=ends, daemon=True).start()
+    def issue(self, days: int = 2) -> tuple[Path, Path]:
+        """A new certificate of 127.0.0.1, with what stands between it and the root, and its key."""
+        self._issued += 1
+        name = f"server {self._issued}"
+        self._make(name, "middle", days)
+        chain, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
+        chain.write_text(chain.read_text() + (self._folder / "middle.pem").read_text())
+        key.chmod(0o600)
+        return chain, key
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-    thread.join()
-    for each in opened:
-        with suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
-        each.close()
+    @property
+    def trust(self) -> ssl.SSLContext:
+        """For a client."""
+        return ssl.create_default_context(cafile=self.file)

@@ -29,7 +29,7 @@ def mode(request: pytest.FixtureRequest) -> str:
     """How the server looks at the files.
 
     `notify`: inotify wakes it; `poll`: the same files, by time only; `remote`: through a FUSE mount, which it polls
-    by itself, opening each file by name for each look.
+    by itself, opening each file by name for each look. `tls`, where a test asks for it: as `notify`, and over TLS.
     """
     chosen: str = request.param
     if chosen == "remote" and (reason := why_no_mount()):
@@ -58,15 +58,21 @@ def spawner() -> Iterator[Spawner]:
 
 
 @pytest.fixture
-def serve(mode: str, site: Site, tmp_path: Path, spawner: Spawner) -> Iterator[Serve]:
+def serve(mode: str, site: Site, tmp_path: Path, spawner: Spawner, request: pytest.FixtureRequest) -> Iterator[Serve]:
     """Start a server with these paths and options; each ends with the test, and none may have raised inside."""
     servers: list[Server] = []
     numbers = itertools.count(1)
-    watch = "auto" if site.is_remote else mode
+    options: list[str | Path] = ["--watch", "auto" if site.is_remote else "notify" if mode == "tls" else mode]
+    trust = None
+    if mode == "tls":
+        authority = request.getfixturevalue("authority")
+        chain, key = authority.issue()
+        options += ["--tls-cert", chain, "--tls-key", key]
+        trust = authority.trust
 
     def start(*arguments: str | Path, prefix: Sequence[str] = ()) -> Server:
         log_path = tmp_path / f"server-{next(numbers)}.log"
-        server = start_server(spawner, log_path, "--watch", watch, *arguments, prefix=prefix)
+        server = start_server(spawner, log_path, *options, *arguments, prefix=prefix, trust=trust)
         servers.append(server)
         return server
 

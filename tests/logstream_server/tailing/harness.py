@@ -17,6 +17,7 @@ import select
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -42,6 +43,10 @@ two_modes = pytest.mark.modes("notify", "remote")
 one_mode = pytest.mark.modes("notify")
 """For what has nothing to do with how files are looked at, or brings a file system of its own."""
 
+also_tls = pytest.mark.modes("notify", "tls")
+two_modes_and_tls = pytest.mark.modes("notify", "remote", "tls")
+"""For what becomes of clients between the hub and the wire, with and without a remote file."""
+
 
 @dataclass(frozen=True)
 class Site:
@@ -62,18 +67,19 @@ class Site:
 
 @dataclass
 class Server:
-    """One process of `logstream serve` and the clients that the test has opened."""
+    """One process of `logstream serve` and the clients that the test has opened. `trust`: whom they trust, with TLS."""
 
     process: Process
     address: tuple[str, int]
     log_path: Path
+    trust: ssl.SSLContext | None = None
     clients: list[Client] = field(default_factory=list)
 
     # -- clients ----------------------------------------------------------------------------------
 
     def client(self, **options: Any) -> Client:
         """A new client; see Client. Plain, unless the options say otherwise."""
-        client = Client(self.address, **options)
+        client = Client(self.address, trust=self.trust, **options)
         self.clients.append(client)
         return client
 
@@ -90,6 +96,8 @@ class Server:
     def get(self, path: str, **query: object) -> tuple[int, bytes]:
         """Status and body of a GET."""
         connection = http.client.HTTPConnection(*self.address, timeout=DEADLINE_S)
+        if self.trust is not None:
+            connection = http.client.HTTPSConnection(*self.address, timeout=DEADLINE_S, context=self.trust)
         with contextlib.closing(connection):
             connection.request("GET", path + (f"?{urlencode(query, doseq=True)}" if query else ""))
             answer = connection.getresponse()
@@ -105,7 +113,7 @@ class Server:
 
     def streams(self) -> list[dict[str, Any]]:
         """All streams, as a client that just came is told of them."""
-        with Client(self.address, format="json", tail=0) as client:
+        with Client(self.address, format="json", tail=0, trust=self.trust) as client:
             found: list[dict[str, Any]] = client.hello["streams"]
         return found
 
@@ -204,10 +212,16 @@ class Server:
         assert "Traceback" not in self.log, self.log
 
 
-def start_server(spawner: Spawner, log_path: Path, *arguments: str | Path, prefix: Sequence[str] = ()) -> Server:
+def start_server(
+    spawner: Spawner,
+    log_path: Path,
+    *arguments: str | Path,
+    prefix: Sequence[str] = (),
+    trust: ssl.SSLContext | None = None,
+) -> Server:
     """Start `logstream serve` with QUICK options and `arguments`, on a free port; returns when it answers.
 
-    `prefix`: a command that runs the one that follows it.
+    `prefix`: a command that runs the one that follows it. `trust`: the arguments have it speak TLS.
     """
     words = [b"serve", b"--port", b"0", *map(os.fsencode, QUICK), *map(os.fsencode, arguments)]
     with log_path.open("wb") as log:
@@ -216,9 +230,10 @@ def start_server(spawner: Spawner, log_path: Path, *arguments: str | Path, prefi
     if not select.select([process.stdout], [], [], DEADLINE_S)[0]:
         process.kill()
     url = process.stdout.readline().decode()
-    assert url.startswith("http://"), f"the server did not start: {log_path.read_text()}"
-    host, _, port = url.strip().removeprefix("http://").rstrip("/").rpartition(":")
-    server = Server(process, (host, int(port)), log_path)
+    scheme = "http://" if trust is None else "https://"
+    assert url.startswith(scheme), f"the server did not start: {log_path.read_text()}"
+    host, _, port = url.strip().removeprefix(scheme).rstrip("/").rpartition(":")
+    server = Server(process, (host, int(port)), log_path, trust)
     server.get("/")
     return server
 

@@ -16,6 +16,7 @@ from .conftest import Serve
 from .harness import (
     Site,
     Writer,
+    also_tls,
     append,
     append_bytes,
     as_bytes,
@@ -25,10 +26,11 @@ from .harness import (
     replace_by_rename,
     rotate,
     two_modes,
+    two_modes_and_tls,
     wait_until,
     write,
 )
-from .wire import DEADLINE_S, Client, pump_all, wait_all_last
+from .wire import DEADLINE_S, pump_all, wait_all_last
 
 pytestmark = two_modes
 
@@ -243,7 +245,7 @@ def test_j4_a_cursor_of_the_very_beginning(serve: Serve, site: Site) -> None:
     back.expect(numbered("line", 3), quiet_s=0.1)
 
 
-@one_mode
+@also_tls
 def test_j5_a_client_that_never_reads_harms_nobody_and_is_gone_in_time(serve: Serve, site: Site) -> None:
     log = site.write / "app.log"
     write(log, "before")
@@ -265,6 +267,7 @@ def test_j5_a_client_that_never_reads_harms_nobody_and_is_gone_in_time(serve: Se
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
+@two_modes_and_tls
 def test_j5_a_client_that_stalls_for_a_while_gets_all_of_it_later(serve: Serve, site: Site, form: str) -> None:
     log = site.write / "app.log"
     write(log, "before")
@@ -280,6 +283,7 @@ def test_j5_a_client_that_stalls_for_a_while_gets_all_of_it_later(serve: Serve, 
     client.expect(["before", *lines, "after"], quiet_s=0.1)
 
 
+@two_modes_and_tls
 def test_j5_who_chose_to_skip_is_told_how_much(serve: Serve, site: Site) -> None:
     log = site.write / "app.log"
     write(log, "before")
@@ -313,6 +317,7 @@ def test_j5_who_chose_to_skip_is_told_how_much(serve: Serve, site: Site) -> None
     assert_exact(closer.lines, written[: len(closer.lines)])
 
 
+@two_modes_and_tls
 def test_j7_all_clients_come_back_at_once(serve: Serve, site: Site) -> None:
     log = site.write / "app.log"
     write(log, "line 0")
@@ -329,8 +334,7 @@ def test_j7_all_clients_come_back_at_once(serve: Serve, site: Site) -> None:
         for client in clients:
             client.cut()
         append(log, *more[100:])
-        clients = [Client(server.address, format="json", cursor=cursor) for cursor in cursors]
-        server.clients.extend(clients)
+        clients = [server.client(format="json", cursor=cursor) for cursor in cursors]
         wait_all_last(clients, more[199])
         for client, before in zip(clients, had, strict=True):
             assert client.hello["recovered"] is True
@@ -339,7 +343,7 @@ def test_j7_all_clients_come_back_at_once(serve: Serve, site: Site) -> None:
         assert_exact(client.lines, lines)
 
 
-@one_mode
+@also_tls
 def test_j8_an_idle_client_is_kept_alive_and_a_dead_one_is_not(serve: Serve, site: Site) -> None:
     log = site.write / "app.log"
     write(log, "before")
@@ -387,7 +391,7 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-@one_mode
+@also_tls
 def test_j9_garbage_closes_the_one_who_sent_it_and_nobody_else(serve: Serve, site: Site, form: str) -> None:
     log = site.write / "app.log"
     write(log, "before")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import select
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -49,9 +50,11 @@ class Client:
         subprotocol: str | None = None,
         receive_buffer: int | None = None,
         headers: Iterable[tuple[str, str]] = (),
+        trust: ssl.SSLContext | None = None,
         **query: object,
     ) -> None:
-        """Connects and shakes hands. `query`: the URL's parameters; `from_` is `from`, a list is a repeated one."""
+        """Connects and shakes hands. `query`: the URL's parameters; `from_` is `from`, a list is a repeated one.
+        `trust`: speak TLS, to whom it says."""
         self.frames: list[str] = []
         self.data = bytearray()
         self.messages: list[dict[str, Any]] = []
@@ -64,13 +67,23 @@ class Client:
         self._format = query.get("format", "json" if subprotocol == "logstream.json.v1" else "text")
         self._opened = False
         self._checked = 0
-        self._open(address, subprotocol, receive_buffer, headers, query)
+        self._connect(address, receive_buffer, trust)
+        self._open(address, subprotocol, headers, query)
+
+    def _connect(self, address: tuple[str, int], receive_buffer: int | None, trust: ssl.SSLContext | None) -> None:
+        self._sock = socket.socket()
+        if receive_buffer is not None:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self._sock.settimeout(DEADLINE_S)
+        self._sock.connect(address)
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if trust is not None:
+            self._sock = trust.wrap_socket(self._sock, server_hostname=address[0])
 
     def _open(
         self,
         address: tuple[str, int],
         subprotocol: str | None,
-        receive_buffer: int | None,
         headers: Iterable[tuple[str, str]],
         query: dict[str, object],
     ) -> None:
@@ -78,12 +91,6 @@ class Client:
         uri = parse_uri(f"ws://{address[0]}:{address[1]}/ws" + (f"?{pairs}" if pairs else ""))
         offered = [Subprotocol(subprotocol)] if subprotocol else None
         self._protocol = ClientProtocol(uri, subprotocols=offered, max_size=None)
-        self._sock = socket.socket()
-        if receive_buffer is not None:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self._sock.settimeout(DEADLINE_S)
-        self._sock.connect(address)
-        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         request = self._protocol.connect()
         for name, value in headers:
             request.headers[name] = value
@@ -101,10 +108,15 @@ class Client:
         """Take what has come, waiting up to `timeout_s` for something; whether there was anything."""
         if self.closed is not None or not select.select([self._sock], [], [], timeout_s)[0]:
             return False
+        self._sock.settimeout(0)
         try:
             data = self._sock.recv(RECEIVE_BYTES)
-        except ConnectionError:
+        except ssl.SSLWantReadError:  # half a record, or one that is TLS's own
+            return True
+        except OSError:
             data = b""
+        finally:
+            self._sock.settimeout(DEADLINE_S)
         if data:
             self._protocol.receive_data(data)
         else:
