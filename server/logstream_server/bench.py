@@ -153,7 +153,8 @@ class Bench:
                 self._show(now - self._started)
 
     def _show(self, passed_s: float) -> None:
-        lines = sum(client.listener.checklist.lines for client in self.crowd.clients)
+        listeners = [client.listener for client in self.crowd.clients]
+        lines = sum(listener.checklist.lines + listener.others for listener in listeners)
         p99 = self._run.tape.ages.percentile_ms(99)
         text = f"{self.crowd.counts.open} clients, {lines:,} lines" + (f", p99 {p99:.1f} ms" if p99 is not None else "")
         self._progress.show(text, round(passed_s, 1), self._options.duration_s, "s")

@@ -15,7 +15,7 @@ from typing import Final
 from . import follow
 from .cursor import Mark
 from .files import LogFile, stat_or_none, stat_path
-from .reading import Reading, is_begun_copy, mark_of
+from .reading import Reading, is_begun_copy, is_read_by, mark_of
 from .siblings import SETTLE_TRIES, Listing, Neighbours, Sibling, open_sibling, settled_siblings, surely_holds
 from .stream import Stream
 
@@ -74,7 +74,7 @@ class Missed:
         """Those that are to be read before `newest`, the oldest first; the caller takes the references. `readings`: all
         that are being read, and that of `newest`, if it is one of them, as `current`. Raises Unsettled, but not for
         long."""
-        older, files = self._open_new(newest, {r.identity for r in readings}, keep_open=keep_open)
+        older, files = self._open_new(newest, readings, keep_open=keep_open)
         if older is None:
             return []
         self._wait_until_settled(now, older, files)
@@ -103,21 +103,23 @@ class Missed:
         raise Unsettled
 
     def _open_new(
-        self, newest: follow.Identity, ours: set[follow.Identity], *, keep_open: bool
+        self, newest: follow.Identity, readings: Sequence[Reading], *, keep_open: bool
     ) -> tuple[Listing | None, list[LogFile]]:
         """The rotated files that are known by now (None: as before), and of them those that are new, oldest first."""
         roots = self._stream.roots
+        held = {r.identity for r in readings if r.file.keeps_open}
+        by_name = [r for r in readings if not r.file.keeps_open]
         older: Listing | None = None
         new: list[Sibling] = []
         for _ in range(SETTLE_TRIES):
             older = self._older_siblings(newest)
             if older is None:
                 return None, []
-            new = [s for s in older.siblings if s.stat.identity not in ours and not self._neighbours.knows(s, roots)]
+            new = [s for s in older.siblings if s.stat.identity not in held and not self._neighbours.knows(s, roots)]
             opened = {s.path: open_sibling(s, roots, keep_open=keep_open) for s in reversed(new)}
             files = [file for file in opened.values() if file is not None]
             if len(files) == len(new):
-                return older, files
+                return older, _without_those_read(files, by_name)
             for file in files:
                 file.release()
         # Names change all the time: what could not be opened is for the next look.
@@ -135,3 +137,14 @@ class Missed:
             if named is not None and named.identity == newest:
                 return listing
         return None
+
+
+def _without_those_read(files: list[LogFile], by_name: Sequence[Reading]) -> list[LogFile]:
+    """The inode alone does not tell which are read by name: when such a file is deleted, the next new one has it."""
+    others = []
+    for file in files:
+        if any(is_read_by(file, reading) for reading in by_name):
+            file.release()
+        else:
+            others.append(file)
+    return others

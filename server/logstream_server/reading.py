@@ -43,8 +43,11 @@ def mark_of(reading: Reading) -> Mark:
 
 
 def is_read_by(file: LogFile, reading: Reading) -> bool:
-    """Whether it is the file of that reading, with what it has read: a copy may have been written over."""
-    return file.identity == reading.identity and surely_holds(file, mark_of(reading))
+    """Whether it is the file of that reading, with what it has read, or begins as it did when nothing was read yet: a
+    copy may have been written over, and the inode of a deleted file is soon another's."""
+    if file.identity != reading.identity or not surely_holds(file, mark_of(reading)):
+        return False
+    return reading.framer.offset > 0 or read_head(file).startswith(reading.first)
 
 
 def is_begun_copy(file: LogFile, reading: Reading, least_bytes: int) -> bool:

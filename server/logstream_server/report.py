@@ -36,7 +36,8 @@ class Log(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """All of it. Lines are counted over all clients; `others` are lines that no bench has written.
+    """All of it. Lines are counted over all clients: `lines` with a stamp, which are checked, and `others`, which no
+    bench has written.
 
     `latency_ms`: from the writing of a line to its arrival; empty when no line carried its time. `cpu`: the share of a
     core that the clients of this process took.
@@ -86,7 +87,7 @@ class Result(msgspec.Struct, frozen=True):
             and self.connections.connected
             and not self.interrupted
         ):
-            found.append("no line arrived: does the server follow that file?")
+            found.append("none of these lines arrived: does the server follow that file?")
         return found
 
 
@@ -132,10 +133,12 @@ def _rows(result: Result) -> Iterator[tuple[str, str]]:
         behind = f"; the writer was {log.late_s:.1f} s behind its rate" if log.late_s > 0.1 * log.seconds > 0 else ""
         pace = f"{log.lines / (log.seconds or 1):,.0f} a second"
         yield "written", f"{_count(log.lines)} lines of {log.line_bytes} bytes, {pace}{behind}"
-    pace = f"{result.lines / seconds:,.0f} a second, {result.bytes / seconds / 1e6:,.1f} MB/s"
-    yield "received", f"{_count(result.lines)} lines, {pace}"
+    received = result.lines + result.others
+    pace = f"{received / seconds:,.0f} a second, {result.bytes / seconds / 1e6:,.1f} MB/s"
+    yield "received", f"{_count(received)} lines, {pace}"
     if result.others:
-        yield "not checked", f"{_count(result.others)} lines without a stamp"
+        which = "all of them: none has" if not result.lines else f"{_count(result.others)} of them without"
+        yield "not checked", f"{which} a stamp of ours"
     yield "lost", _count(result.lost)
     yield "repeated", _count(result.repeated)
     yield "out of order", _count(result.reordered)

@@ -200,7 +200,7 @@ def test_a_file_that_the_server_does_not_follow_is_named_as_the_likely_mistake(
     result = bench(
         serve(log).url, "-c", "2", "--write", tmp_path / "other.log", "-d", "0.2", "--settle", "0.2", status=1
     )
-    assert "no line arrived: does the server follow that file?" in result["faults"]
+    assert "none of these lines arrived: does the server follow that file?" in result["faults"]
 
 
 def test_the_stream_of_the_file_that_it_writes_is_found(serve: Serve, log: Path, tmp_path: Path) -> None:

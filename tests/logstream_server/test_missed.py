@@ -6,6 +6,7 @@ import itertools
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,9 +43,9 @@ class Beside:
         for generation, _ in self.stream.generations():
             self.stream.forget(generation)
 
-    def read(self, path: Path) -> Reading:
+    def read(self, path: Path, *, keep_open: bool = True) -> Reading:
         """A file that is followed, and read so far."""
-        file = LogFile(str(path), (), keep_open=True)
+        file = LogFile(str(path), (), keep_open=keep_open)
         data = path.read_bytes()
         generation = self._ledger.begin(file, begin=0, head=data)
         reading = Reading(generation, file, LineFramer(1 << 16), 1000.0, seen=file.stat())
@@ -100,6 +101,33 @@ def test_a_copy_of_what_was_read_to_its_end_is_no_news(beside: Beside, tmp_path:
     beside.path.write_bytes(b"")
     beside.current = beside.read(beside.path)
     assert beside.found() == []
+
+
+def test_a_new_file_may_have_the_inode_of_one_that_was_read_and_deleted(beside: Beside, tmp_path: Path) -> None:
+    """Nothing keeps the inode of a file that is read by name; without content to compare, the new one was told late."""
+    old, new = tmp_path / "app.log.2", tmp_path / "app.log.1"
+    old.write_bytes(OTHERS)
+    gone = beside.read(old, keep_open=False)
+    assert gone.seen is not None
+    old.unlink()
+    new.write_bytes(as_bytes(numbered(601, 700)))
+    gone.seen = replace(gone.seen, identity=LogFile(str(new), (), keep_open=False).identity)
+    found = beside.missed.find(0.0, beside.current.identity, [gone, beside.current], beside.current, keep_open=False)
+    assert [file.path for file in found] == [str(new)]
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_file_that_is_read_by_name_is_no_news_under_another_one(
+    beside: Beside, tmp_path: Path, is_read: bool
+) -> None:
+    old = tmp_path / "app.log.1"
+    old.write_bytes(OTHERS)
+    reading = beside.read(old, keep_open=False)
+    if not is_read:
+        reading.framer, reading.first = LineFramer(1 << 16), OTHERS[:100]
+    old.rename(tmp_path / "app.log.2")
+    found = beside.missed.find(0.0, beside.current.identity, [reading, beside.current], beside.current, keep_open=False)
+    assert found == []
 
 
 def test_what_came_after_the_newest_is_for_the_next_look(beside: Beside, tmp_path: Path) -> None:

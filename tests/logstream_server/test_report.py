@@ -59,7 +59,7 @@ def test_the_json_has_all_of_it_and_the_verdict() -> None:
         ({"reordered": 2}, "2 lines out of order"),
         ({"damaged": 3}, "3 lines damaged"),
         ({"gaps": 4}, "the server told of missing lines 4 times"),
-        ({"lines": 0}, "no line arrived: does the server follow that file?"),
+        ({"lines": 0}, "none of these lines arrived: does the server follow that file?"),
         (
             {"connections": Connections(wanted=1000, connected=998, seconds=1, refused={"full (HTTP 503)": 2})},
             "2 of 1,000 clients not connected at the end",
@@ -86,7 +86,8 @@ def test_all_that_a_person_should_know_is_in_the_table() -> None:
         "    ended         2: the connection broke (1006)\n",
         "  reconnected     5 times\n",
         "; the writer was 2.0 s behind its rate\n",
-        "  not checked     7 lines without a stamp\n",
+        "  received        1,000,007 lines, 100,001 a second, 20.0 MB/s\n",
+        "  not checked     7 of them without a stamp of ours\n",
         "                  at 2 clients\n",
         "97 % of a core; so this process may be what made lines late\n",
         "interrupted; this is the result so far\n",
@@ -95,7 +96,9 @@ def test_all_that_a_person_should_know_is_in_the_table() -> None:
 
 
 def test_a_run_without_lines_says_that_nothing_was_checked() -> None:
-    result = msgspec.structs.replace(GOOD, written=None, lines=0, latency_ms={})
+    result = msgspec.structs.replace(GOOD, written=None, lines=0, others=50, latency_ms={})
+    assert "  received        50 lines, 5 a second, 20.0 MB/s\n" in render_result(result)
+    assert "  not checked     all of them: none has a stamp of ours\n" in render_result(result)
     assert "latency" not in render_result(result)
     assert render_result(result).endswith("ok: connected, but no line with a stamp came to be checked\n")
 
