@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final, Self
 
 from . import __version__, history, messages
@@ -70,13 +71,15 @@ class Bell:
 
 
 class LocalFile:
-    """Follows the file at `path` as long as the context lasts, from where `wish` says. Raises CannotFollow."""
+    """Follows the file at `path` as long as the context lasts, from where `wish` says, or `start` in its place, which
+    is called on a thread and may raise NotNow. Raises CannotFollow."""
 
-    def __init__(self, path: str, wish: Wish) -> None:
+    def __init__(self, path: str, wish: Wish, start: Callable[[Stream], Resumed] | None = None) -> None:
         source = parse_source(path)
         if not source.is_file:
             raise CannotFollow(path, None, "that may be several files; name one, or serve them (logstream serve)")
-        self._path, self._wish = path, wish
+        self._path = path
+        self._start = partial(begin, wish=wish) if start is None else start
         self._view = View(Format.JSON, wish.filter)
         self._monitor = LogMonitor([source], FollowOptions(max_line_bytes=MAX_LINE_BYTES))
         self._bell = Bell()
@@ -117,7 +120,7 @@ class LocalFile:
     def _begin(self, stream: Stream, out: int | None) -> Resumed:
         while True:
             try:
-                return self._monitor.scheduler.submit(lambda: begin(stream, self._wish), stream).result()
+                return self._monitor.scheduler.submit(partial(self._start, stream), stream).result()
             except NotNow:
                 self._bell.wait(out, RETRY_S)
 

@@ -67,9 +67,13 @@ class Printer:
             self._write_lines(event, name)
         remark = self._remark(event, source)
         if remark and remark != self._last_remarks.get(source):  # not the same failure every five seconds
-            print(f"logstream: {harmless(remark)}", file=self._log, flush=True)
+            self.remark(remark)
         if remark or isinstance(event, Lines):
             self._last_remarks[source] = remark
+
+    def remark(self, text: str) -> None:
+        """Say something that is no line."""
+        print(f"logstream: {harmless(text)}", file=self._log, flush=True)
 
     def _remark(self, event: ClientEvent, source: str) -> str:
         """What is to be said; of a new connection only once its Hello has told whether something is missing."""

@@ -41,6 +41,21 @@ def from_start(head: Positions) -> Positions:
     return (*head[:-1], Position(current, 0))
 
 
+def begin_in(stream: Stream, file: LogFile, offset: int) -> Resumed | None:
+    """A reader who wants a rotated file from an offset on, and all that came after it. The stream takes the reference
+    over; None when it cannot be read."""
+    try:
+        marker = marker_at(file, offset)
+    except (OSError, NotALog):
+        file.release()
+        return None
+    adopted = _adopt(stream, file)
+    if adopted is None:
+        return None
+    positions, unread = _with_missed(stream, [Position(adopted, offset, marker)])
+    return Resumed(_in_order(positions), None if unread is None else False, unread)
+
+
 def resume(stream: Stream, cursor: Cursor, *, tail: int | None = None) -> Resumed:
     """Where the reader of `cursor` goes on.
 
@@ -64,8 +79,11 @@ def resume(stream: Stream, cursor: Cursor, *, tail: int | None = None) -> Resume
     lost = [_why_lost(mark) for mark in missing if mark.offset or mark.inode is not None]
     positions, unread = _with_missed(stream, list(found.values()))
     lost += [unread] if unread is not None else []
-    positions.sort(key=lambda p: p.generation.id)
-    return Resumed(tuple(positions), not lost, lost[-1] if lost else None)
+    return Resumed(_in_order(positions), not lost, lost[-1] if lost else None)
+
+
+def _in_order(positions: list[Position]) -> Positions:
+    return tuple(sorted(positions, key=lambda position: position.generation.id))
 
 
 def _fallback(stream: Stream, head: Positions, tail: int | None, reason: str) -> Resumed:
@@ -104,7 +122,7 @@ def _locate(stream: Stream, mark: Mark) -> Position | None:
     if file is None:
         return others[0] if others else _end_of_deleted(stream, mark)
     try:
-        marker = _marker(file, mark.offset)  # before the file is given away
+        marker = marker_at(file, mark.offset)  # before the file is given away
     except (OSError, NotALog):
         file.release()
         return None
@@ -118,7 +136,7 @@ def _hold_in(stream: Stream, generation: Generation, mark: Mark) -> Position | N
     if file is None:
         return None
     try:
-        return Position(generation, mark.offset, _marker(file, mark.offset)) if holds(file, mark) else None
+        return Position(generation, mark.offset, marker_at(file, mark.offset)) if holds(file, mark) else None
     except NotALog:
         return None
     except OSError as error:
@@ -147,7 +165,8 @@ def _may_be(generation: Generation, mark: Mark) -> bool:
     return mark.offset > 0 or mark.inode is not None
 
 
-def _marker(file: LogFile, offset: int) -> bytes:
+def marker_at(file: LogFile, offset: int) -> bytes:
+    """The bytes before an offset that prove it. Raises OSError, NotALog."""
     size = min(offset, MARKER_BYTES)
     return file.read(offset - size, size).data if size else b""
 

@@ -16,8 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Final
@@ -29,13 +28,14 @@ from .cursor import BadCursor, parse_cursor
 from .errors import CannotFollow, LogstreamError, Problem, SettingsError
 from .events import ClientEvent, Disconnected, Hello, Lines
 from .filters import BadFilter, parse_filter
-from .lookback import lines_since
+from .lookback import begin_since
 from .paint import painted, plain
 from .printer import Look, Printer
 from .query import Wish
-from .settings import MAX_TAIL_LINES
+from .resume import Resumed
+from .stream import Stream
 from .tailoptions import Color, TailOptions, is_url, shown
-from .times import Since, parse_since
+from .times import Since, first_time, parse_since
 from .trust import Access, open_access
 
 _SERVER_SINCE_LINES: Final = 100_000
@@ -123,25 +123,37 @@ class Tail:
         if self._since is not None and isinstance(event, Lines):
             since = sinces.setdefault(stream, Since(self._since, self._now))
             event = msgspec.structs.replace(event, lines=since.admitted(event.lines))
-        several = len(self._labels) > 1
-        label = self._labels[target]
-        name = label if not is_url(target) else f"{label}/{stream}" if several else stream
+        source = self._labels[target] if len(self._labels) > 1 else ""
         with self._lock:
-            self._printer.show(event, label if several else "", name)
+            self._printer.show(event, source, self._name(target, stream))
+
+    def _name(self, target: str, stream: str) -> str:
+        """What the lines of a stream are called."""
+        label = self._labels[target]
+        return label if not is_url(target) else f"{label}/{stream}" if len(self._labels) > 1 else stream
 
     # -- a file -------------------------------------------------------------------------------------------------------
 
     def _follow_file(self, path: str, show: Show) -> None:
         from .localfile import LocalFile  # noqa: PLC0415 - a server is followed without what reads files
 
-        wish = self._wish
-        if self._since is not None:
-            count = lines_since(path, self._since, self._now)
-            whole = count is None or count > MAX_TAIL_LINES
-            wish = replace(wish, tail=None if whole else count, from_start=whole)
-        with LocalFile(path, wish) as file:
+        with LocalFile(path, self._wish, None if self._since is None else partial(self._look_back, path)) as file:
             for event in file.events(sys.stdout.fileno()):
                 show(event)
+
+    def _look_back(self, path: str, stream: Stream) -> Resumed:
+        """Where `--since` begins."""
+        assert self._since is not None
+        found = begin_since(stream, self._since, self._now)
+        self._say_first(self._labels[path], found.first, "there is nothing older to read")
+        return found.begin
+
+    def _say_first(self, name: str, first: float | None, why: str) -> None:
+        """That the lines begin later than was asked for."""
+        if first is not None and self._since is not None and first > self._since:
+            with self._lock:
+                when = datetime.fromtimestamp(first, UTC).astimezone()
+                self._printer.remark(f"{name}: the first line is from {when:%F %T}; {why}")
 
     # -- a server -----------------------------------------------------------------------------------------------------
 
@@ -150,6 +162,9 @@ class Tail:
         streams = await _find_streams(url, access, options.streams)
         lines = options.lines if self._since is None else _SERVER_SINCE_LINES
         start = (lines, options.cursor, options.from_start, _patterns(options.grep), _patterns(options.exclude))
+        if self._since is not None:
+            for stream in streams:
+                await self._look_back_at_server(url, stream, access)
         client = LogStreamClient(url, streams[0], *start, headers=access.headers, tls=access.tls)
         with _while_read(sys.stdout.fileno()):
             async with client:
@@ -159,6 +174,22 @@ class Tail:
                     if options.no_resume and isinstance(event, Disconnected):
                         raise CannotFollow(client.url, event.code, event.reason)
                     show(event)
+
+    async def _look_back_at_server(self, url: str, stream: str | None, access: Access) -> None:
+        """Say so where its file begins later than asked: which lines are too old, a filter may hide."""
+        async with LogStreamClient(url, stream, from_start=True, headers=access.headers, tls=access.tls) as client:
+            async for event in client:
+                if isinstance(event, Lines) and event.lines:
+                    first = first_time(event.lines, self._now)
+                    self._say_first(self._name(url, event.stream), first, "of a server, rotated files are not shown")
+                    return
+                if isinstance(event, Hello) and not _is_filled(event):
+                    return
+
+
+def _is_filled(hello: Hello) -> bool:
+    """Whether the stream of a Hello has lines already."""
+    return any(each.get("name") == hello.stream and each.get("size") for each in hello.streams)
 
 
 async def _find_streams(url: str, access: Access, wanted: tuple[str, ...]) -> list[str | None]:

@@ -37,7 +37,7 @@ class TailOptions:
         text("TIME", "a time"),
         None,
         "begin with the first line that is not older, by the lines' own times: 10m, 2h, 1d, 14:30, 2026-11-24, "
-        "'2026-11-24 14:30'; of a server at most the last 100,000 lines",
+        "'2026-11-24 14:30'; rotated files count, too; of a server only the last 100,000 lines of the present one",
     )
     from_start: bool = switch("--from-start", "begin with the file's first line")
     cursor: str | None = option("--cursor", text("CURSOR", "a cursor that a server gave"), None, "go on from there")

@@ -9,6 +9,7 @@ without a zone is one of this machine's.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
@@ -57,6 +58,11 @@ def parse_time(line: str, now: datetime) -> float | None:
     except ValueError:  # a 31st of February, a month called Foo
         return None
     return when.timestamp()
+
+
+def first_time(lines: Iterable[str], now: datetime) -> float | None:
+    """The time of the first of the lines that has one."""
+    return next((when for line in lines if (when := parse_time(line, now)) is not None), None)
 
 
 def parse_since(text: str, now: datetime) -> float:

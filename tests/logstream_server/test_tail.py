@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -546,6 +547,54 @@ def test_tail_begins_with_the_first_line_that_is_not_older(
         tail.prints(*wanted)
     append(log, "new")
     tail.prints(*wanted, "new")
+
+
+def test_tail_since_goes_on_from_rotated_files_and_says_where_there_are_none(
+    serve: Serve, tail_of: Callable[..., Tail], tmp_path: Path
+) -> None:
+    """A server does not show them; a filter hides nothing of that."""
+    log = tmp_path / "app.log"
+    old, new = ([f"2026-11-24T0{hour}:00:00Z line {hour}" for hour in hours] for hours in (range(4), range(4, 8)))
+    append(log, *old)
+    rotate(log)
+    append(log, *new)
+    server = serve(log)
+    since = datetime.fromisoformat("2026-11-24T02:30:00Z")
+
+    def remark(hour: int, why: str) -> str:
+        return (
+            f"logstream: app.log: the first line is from {since.replace(hour=hour, minute=0).astimezone():%F %T}; {why}"
+        )
+
+    far = tail_of("--since", since.isoformat(), log)
+    far.prints(old[3], *new)
+    rotate(log)
+    append(log, "new")
+    far.prints(old[3], *new, "new")
+    assert [each for each in far.remarks if "first line" in each] == []
+
+    tail = tail_of("--since", "2026-11-23", "--grep", "[37]$", log)
+    tail.prints(old[3], new[3])
+    tail.remarks_on(remark(0, "there is nothing older to read"))
+
+    write(log, *new)
+    eventually(lambda: server.get("/api/v1/streams/app.log").json["size"] == log.stat().st_size)
+    tail = tail_of("--since", since.isoformat(), "--grep", "[37]$", server.url)
+    tail.prints(new[3])
+    tail.remarks_on(remark(4, "of a server, rotated files are not shown"))
+
+
+def test_tail_since_of_a_server_whose_file_is_empty_waits_for_lines(
+    serve: Serve, tail_of: Callable[..., Tail], tmp_path: Path
+) -> None:
+    log = tmp_path / "app.log"
+    log.touch()
+    tail = tail_of("--json", "--since", "1h", serve(log).url)
+    eventually(lambda: tail.lines, "the hello")
+    line = f"{datetime.now(UTC).isoformat()} new"
+    append(log, line)
+    eventually(lambda: line in tail.out)
+    assert tail.remarks == []
 
 
 def test_tail_goes_through_the_proxy_of_the_environment(serve: Serve, log: Path) -> None:
