@@ -16,7 +16,16 @@ from . import follow
 from .cursor import Mark
 from .files import LogFile, stat_or_none, stat_path
 from .reading import Reading, is_begun_copy, is_read_by, mark_of
-from .siblings import SETTLE_TRIES, Listing, Neighbours, Sibling, open_sibling, settled_siblings, surely_holds
+from .siblings import (
+    SETTLE_TRIES,
+    Listing,
+    Neighbours,
+    Sibling,
+    leads_to_itself,
+    open_sibling,
+    settled_siblings,
+    surely_holds,
+)
 from .stream import Stream
 
 SETTLE_S: Final = 1.0
@@ -118,8 +127,8 @@ class Missed:
             new = [s for s in older.siblings if s.stat.identity not in held and not self._neighbours.knows(s, roots)]
             opened = {s.path: open_sibling(s, roots, keep_open=keep_open) for s in reversed(new)}
             files = [file for file in opened.values() if file is not None]
-            if len(files) == len(new):
-                return older, _without_those_read(files, by_name)
+            if len(files) == len(new) and (others := _without_those_read(files, by_name)) is not None:
+                return older, others
             for file in files:
                 file.release()
         # Names change all the time: what could not be opened is for the next look.
@@ -139,12 +148,17 @@ class Missed:
         return None
 
 
-def _without_those_read(files: list[LogFile], by_name: Sequence[Reading]) -> list[LogFile]:
-    """The inode alone does not tell which are read by name: when such a file is deleted, the next new one has it."""
-    others = []
+def _without_those_read(files: list[LogFile], by_name: Sequence[Reading]) -> list[LogFile] | None:
+    """The inode alone does not tell which are read by name: when such a file is deleted, the next new one has it. The
+    references of the others pass on; None, and none does, where a name leads to another file by now: its content proves
+    nothing."""
+    read = []
     for file in files:
-        if any(is_read_by(file, reading) for reading in by_name):
-            file.release()
-        else:
-            others.append(file)
-    return others
+        alike = [r for r in by_name if r.identity == file.identity]
+        if any(is_read_by(file, reading) for reading in alike):
+            read.append(file)
+        elif alike and not leads_to_itself(file):
+            return None
+    for file in read:
+        file.release()
+    return [file for file in files if file not in read]
