@@ -76,13 +76,14 @@ DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
 SERVICE: Final = Kind("v1", "Service", "services")
 INGRESS: Final = Kind("networking.k8s.io/v1", "Ingress", "ingresses")
 AUTOSCALER: Final = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 POD_MONITOR: Final = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
 NODE: Final = Kind("v1", "Node", "nodes", namespaced=False)
 POD: Final = Kind("v1", "Pod", "pods")
 EVENT: Final = Kind("v1", "Event", "events")
 INGRESS_CLASS: Final = Kind("networking.k8s.io/v1", "IngressClass", "ingressclasses", namespaced=False)
 
-CHILDREN: Final = (VOLUME, CLAIM, DEPLOYMENT, SERVICE, INGRESS, AUTOSCALER, POD_MONITOR)
+CHILDREN: Final = (VOLUME, CLAIM, DEPLOYMENT, SERVICE, INGRESS, AUTOSCALER, NETWORK_POLICY, POD_MONITOR)
 """The kinds that we make, in the order in which they are applied."""
 KINDS: Final = {kind.kind: kind for kind in (*CHILDREN, LOGSTREAM, NODE, POD, EVENT, INGRESS_CLASS)}
 

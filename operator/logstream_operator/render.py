@@ -1,6 +1,7 @@
 """Everything that a LogStream becomes: `render` is the whole list. Pure: values in, plain manifests out.
 
-Here are the volume, its claim, the Ingress, the autoscaler and the PodMonitor; the servers are in `workload`.
+Here are the volume, its claim, the Ingress, the autoscaler, the NetworkPolicy and the PodMonitor; the servers are in
+`workload`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from . import names
 from .names import child_name, labels, selector, source_name
 from .resolve import Resolved
 from .spec import Flavor
-from .workload import Defaults, Manifest, render_deployment, render_service
+from .workload import Access, Defaults, Manifest, render_deployment, render_service
 
 ANNOTATIONS: Final = {
     Flavor.NGINX: {
@@ -39,6 +40,8 @@ def render(resolved: Resolved, defaults: Defaults) -> list[Manifest]:
         manifests.append(render_ingress(resolved))
     if spec.autoscaling is not None:
         manifests.append(render_autoscaler(resolved))
+    if defaults.access is not None:
+        manifests.append(render_network_policy(resolved, defaults.access))
     if spec.pod_monitor:
         manifests.append(render_pod_monitor(resolved))
     return [_finish(resolved, manifest) for manifest in manifests]
@@ -151,6 +154,24 @@ def render_autoscaler(resolved: Resolved) -> Manifest:
                     "policies": [{"type": "Pods", "value": 1, "periodSeconds": 60}],
                 }
             },
+        },
+    }
+
+
+def render_network_policy(resolved: Resolved, access: Access) -> Manifest:
+    """Who reaches the servers. They themselves reach nobody: a server reads files and answers."""
+    key = resolved.stream.key
+    http: Manifest = {"ports": [{"port": "http"}]}
+    if access.clients:
+        http["from"] = list(access.clients)
+    return {
+        "apiVersion": names.NETWORK_POLICY.api_version,
+        "kind": names.NETWORK_POLICY.kind,
+        "metadata": {"name": child_name(key.name), "namespace": key.namespace},
+        "spec": {
+            "podSelector": {"matchLabels": selector(key.name)},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [http, {"ports": [{"port": "metrics"}], "from": list(access.scrapers)}],
         },
     }
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from .errors import Problem, SettingsError
 from .resolve import Rules
 from .roots import DEFAULT_ROOTS, Root, parse_roots
-from .workload import DEFAULT_RESOURCES, Defaults, Resources
+from .workload import DEFAULT_RESOURCES, Access, Defaults, Resources
 
 PREFIX: Final = "LOGSTREAM_OPERATOR_"
 Read = Callable[[str], Any]
@@ -104,6 +104,18 @@ def _resources(given: str) -> Resources:
     return found
 
 
+def _access(given: str) -> Access:
+    found = json.loads(given)
+    if not isinstance(found, dict) or not found.keys() <= {"from", "metricsFrom"}:
+        raise ValueError(given)
+    peers = {name: found.get(name, []) for name in ("from", "metricsFrom")}
+    if not all(isinstance(part, list) and all(isinstance(peer, dict) for peer in part) for part in peers.values()):
+        raise ValueError(given)
+    if not peers["metricsFrom"]:  # in a NetworkPolicy that would mean everybody, and here it would be a slip
+        raise ValueError(given)
+    return Access(tuple(peers["metricsFrom"]), tuple(peers["from"]))
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that the operator can be told. Built directly (in tests), nothing is checked; `from_env` checks."""
@@ -123,6 +135,11 @@ class Settings:
         "JSON with requests and limits",
         "CPU and memory of a server whose LogStream says nothing about them",
         DEFAULT_RESOURCES,
+    )
+    server_network_policy: Access | None = option(
+        _access,
+        'JSON with lists of NetworkPolicy peers, as {"from": [], "metricsFrom": [{"namespaceSelector": {}}]}',
+        "a NetworkPolicy for all servers: who reaches them (from: [] is everybody), and who their metrics",
     )
     allowed_roots: tuple[Root, ...] = option(
         parse_roots,
@@ -171,7 +188,13 @@ class Settings:
     @property
     def defaults(self) -> Defaults:
         """What every server gets."""
-        return Defaults(self.server_image, self.server_pull_policy, self.server_pull_secrets, self.server_resources)
+        return Defaults(
+            self.server_image,
+            self.server_pull_policy,
+            self.server_pull_secrets,
+            self.server_resources,
+            self.server_network_policy,
+        )
 
     @property
     def rules(self) -> Rules:
@@ -204,6 +227,8 @@ def options_of() -> dict[str, tuple[Option, str]]:
 
 
 def _show(value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

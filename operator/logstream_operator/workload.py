@@ -33,6 +33,15 @@ DEFAULT_RESOURCES: Final[Resources] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """Who reaches the servers, as peers of a NetworkPolicy: `clients` the page, the API and `/ws` (none: everybody),
+    `scrapers` metrics and health."""
+
+    scrapers: tuple[Manifest, ...]
+    clients: tuple[Manifest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Defaults:
     """What the administrator decides about every server."""
 
@@ -40,6 +49,7 @@ class Defaults:
     pull_policy: str = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
     resources: Resources = field(default_factory=lambda: DEFAULT_RESOURCES)
+    access: Access | None = None
 
 
 def render_deployment(resolved: Resolved, claim: str, defaults: Defaults) -> Manifest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from logstream_operator import names
 from logstream_operator.plan import plan
 from logstream_operator.render import claim_name, render
 from logstream_operator.resolve import IngressClass, Surroundings, resolve
-from logstream_operator.workload import Manifest
+from logstream_operator.workload import Access, Manifest
 
 from .examples import AROUND, DEFAULTS, NODE, RULES, UID, a_stream, label_names, resolved, specs
 
@@ -36,6 +37,18 @@ def test_the_least_spec_becomes_five_objects() -> None:
 )
 def test_what_is_asked_for_comes_as_well(change: dict[str, Any], kinds: set[str]) -> None:
     assert rendered(change).keys() - rendered().keys() == kinds
+
+
+def test_who_reaches_the_servers_is_for_the_administrator_to_say() -> None:
+    scraper, ingress = {"podSelector": {"matchLabels": {"a": "b"}}}, {"ipBlock": {"cidr": "10.0.0.0/8"}}
+    open_to_all = replace(DEFAULTS, access=Access((scraper,)))
+    found = {each["kind"]: each for each in render(resolved(), open_to_all)}
+    spec = found["NetworkPolicy"]["spec"]
+    assert spec["podSelector"]["matchLabels"] == found["Deployment"]["spec"]["selector"]["matchLabels"]
+    assert spec["policyTypes"] == ["Ingress", "Egress"], "servers reach nobody"
+    assert spec["ingress"] == [{"ports": [{"port": "http"}]}, {"ports": [{"port": "metrics"}], "from": [scraper]}]
+    narrow = render(resolved(), replace(DEFAULTS, access=Access((scraper,), (ingress,))))[-1]
+    assert narrow["spec"]["ingress"][0] == {"ports": [{"port": "http"}], "from": [ingress]}
 
 
 def test_what_is_not_wanted_is_not_there() -> None:

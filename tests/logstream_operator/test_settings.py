@@ -10,6 +10,7 @@ import pytest
 from logstream_operator.errors import SettingsError
 from logstream_operator.roots import Root
 from logstream_operator.settings import Settings, flag_of, options_of, render_help, variable_of
+from logstream_operator.workload import Access
 
 IMAGE = {"LOGSTREAM_OPERATOR_SERVER_IMAGE": "server:1"}
 
@@ -36,6 +37,12 @@ def test_defaults() -> None:
         ("SERVER_PULL_POLICY", "Never", "server_pull_policy", "Never"),
         ("SERVER_PULL_SECRETS", "a, b", "server_pull_secrets", ("a", "b")),
         ("SERVER_RESOURCES", '{"limits": {"cpu": 1}}', "server_resources", {"limits": {"cpu": 1}}),
+        (
+            "SERVER_NETWORK_POLICY",
+            '{"metricsFrom": [{"podSelector": {}}]}',
+            "server_network_policy",
+            Access(({"podSelector": {}},)),
+        ),
         ("ALLOWED_ROOTS", "[]", "allowed_roots", ()),
         ("REQUIRE_AUTH", "yes", "require_auth", True),
         ("NAMESPACES", "team,ops", "namespaces", ("team", "ops")),
@@ -84,6 +91,9 @@ def test_all_problems_come_at_once() -> None:
         (["--resync-interval", "soon"], "must be a time"),
         (["--server-resources", "[]"], "must be JSON"),
         (["--server-resources", '{"requests": 1}'], "must be JSON"),
+        (["--server-network-policy", '{"from": []}'], "must be JSON with lists"),
+        (["--server-network-policy", '{"metricsFrom": ["all"]}'], "must be JSON with lists"),
+        (["--server-network-policy", '{"metricFrom": [{}]}'], "must be JSON with lists"),
         (["--allowed-roots", '[{"path": "/etc"}]'], "'/etc' cannot be allowed"),
     ],
 )

@@ -31,6 +31,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if or (not $found) (and (eq $owner .Release.Name) (eq $namespace .Release.Namespace)) }}yes{{ end }}
 {{- end }}
 
+{{- /* Who reaches the servers, as the operator takes it: itself always, as it asks them how they are. */ -}}
+{{- define "logstream-operator.serverNetworkPolicy" -}}
+{{- with .Values.server.networkPolicy }}
+{{- if .enabled }}
+{{- $namespace := dict "matchLabels" (dict "kubernetes.io/metadata.name" $.Release.Namespace) }}
+{{- $pods := dict "matchLabels" (include "logstream-operator.selector" $ | fromYaml) }}
+{{- $operator := dict "namespaceSelector" $namespace "podSelector" $pods }}
+{{- toJson (dict "from" .from "metricsFrom" (append (default (list (dict "namespaceSelector" dict)) .metricsFrom) $operator)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- /* The rules that the operator needs in the namespaces that it looks after. */ -}}
 {{- define "logstream-operator.rules" -}}
 - apiGroups: [logstream.dev]
@@ -50,7 +62,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   resources: [services, persistentvolumeclaims]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [networking.k8s.io]
-  resources: [ingresses]
+  resources: [ingresses, networkpolicies]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
