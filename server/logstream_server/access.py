@@ -22,15 +22,17 @@ def page_allowed(request: HTTPConnection, allowed: tuple[str, ...]) -> bool:
     is of our own origin is believed, since no script can set that header (Fetch, "forbidden request-header").
     """
     origin = request.headers.get("origin")
-    if origin is None or origin_allowed(origin, request.headers.get("host", ""), allowed):
+    is_tls = request.scope.get("scheme") in ("https", "wss")
+    if origin is None or origin_allowed(origin, request.headers.get("host", ""), allowed, is_tls):
         return True
     return origin == "null" and request.headers.get("sec-fetch-site") == "same-origin"
 
 
 @lru_cache(ORIGINS_KEPT)
-def origin_allowed(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
-    """Whether a page of `origin` may talk to us: it came from this very host (whatever the scheme, since TLS may end
-    before us), or it is listed. A page's opaque origin ("null") is nobody's."""
+def origin_allowed(origin: str, host: str, allowed: tuple[str, ...], is_tls: bool = False) -> bool:
+    """Whether a page of `origin` may talk to us: it came from this very host, or it is listed. A page's opaque origin
+    ("null") is nobody's. The scheme tells nothing, since TLS may end before us, unless it ends here (`is_tls`): then a
+    page that came without it may be anybody's on the way."""
     wanted = origin.lower().rstrip("/")
     if ANY in allowed or wanted in {entry.lower().rstrip("/") for entry in allowed}:
         return True
@@ -40,7 +42,7 @@ def origin_allowed(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
     except ValueError:
         return False
     default = {"http": 80, "https": 443, "ws": 80, "wss": 443}.get(parts.scheme)
-    if parts.hostname is None or default is None:
+    if parts.hostname is None or default is None or (is_tls and parts.scheme in ("http", "ws")):
         return False
     return _host(host) in (
         (parts.hostname, port or default),

@@ -176,6 +176,9 @@ class Connection(asyncio.Protocol):
                 return False
             if sent == len(frames) + len(body):
                 return True
+        if body and self._fd < 0:
+            transport.writelines((frames, body))  # with TLS: one call here, too
+            return not self.blocked
         for part in (frames, body):
             if sent < len(part):
                 transport.write(memoryview(part)[sent:] if sent else part)

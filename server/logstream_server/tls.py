@@ -233,7 +233,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self.writelines((data,))
 
     def writelines(self, list_of_data: Any) -> None:
-        """See asyncio.WriteTransport. All of it in one go, if the kernel takes it."""
+        """See asyncio.WriteTransport. All of it is one write for the kernel."""
         if self.is_closing():
             return
         assert self._object is not None
@@ -247,10 +247,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         except ssl.SSLError:
             self.abort()
             return
-        if len(parts) == 1:
-            self._raw.write(parts[0])
-        elif parts:
-            self._raw.writelines(parts)
+        if parts:
+            self._raw.write(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def _flush(self) -> None:
         """Send what OpenSSL itself has to say."""

@@ -65,6 +65,21 @@ def test_a_page_from_this_very_host_may_connect(origin: str, host: str) -> None:
     assert origin_allowed(origin, host, ())
 
 
+@pytest.mark.parametrize(
+    ("origin", "allowed", "passes"),
+    [
+        pytest.param("https://logs.example.com", (), True, id="our own page"),
+        pytest.param("http://logs.example.com", (), False, id="a page by our name that came without TLS"),
+        pytest.param("http://logs.example.com", ("http://logs.example.com",), True, id="one that is listed"),
+    ],
+)
+def test_where_tls_ends_here_our_own_page_came_by_it(origin: str, allowed: tuple[str, ...], passes: bool) -> None:
+    asked = request(host="logs.example.com", origin=origin)
+    assert page_allowed(asked, allowed) or not passes
+    asked.scope["scheme"] = "wss"
+    assert page_allowed(asked, allowed) is passes
+
+
 @pytest.mark.parametrize(("origin", "host"), ELSEWHERE)
 def test_a_page_from_elsewhere_may_not(origin: str, host: str) -> None:
     assert not origin_allowed(origin, host, ())

@@ -91,6 +91,9 @@ class Transport:
             if self.buffer:
                 self.protocol.pause_writing()
 
+    def writelines(self, parts: tuple[bytes, ...]) -> None:
+        self.write(b"".join(parts))
+
     def take(self, count: int) -> None:
         """The peer takes some of what waits."""
         self.takes += count
@@ -292,7 +295,8 @@ def test_with_tls_nothing_goes_past_the_transport() -> None:
         connection = Connection(Owner(), "text")
         connection.attach(transport, lambda _connection: None)
         assert connection.write(b"secret")
-        assert transport.sent == b"secret"
+        assert connection.write(b"and", b"more")
+        assert transport.sent == b"secretandmore"
         other.setblocking(False)
         with pytest.raises(BlockingIOError):
             other.recv(10)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -23,8 +24,9 @@ from logstream_server.arrival import http_protocol
 from logstream_server.connection import Connection
 from logstream_server.frames import Message, Opcode, encode_frame, parse_close
 from logstream_server.protocol import EXTENSION
-from logstream_server.tls import MAX_EARLY_BYTES, Reception, behind_tls
+from logstream_server.tls import MAX_EARLY_BYTES, SLICE_S, Reception, TlsTransport, behind_tls
 
+from .browser import CHROMIUM, Browser
 from .conftest import Serve
 from .inside import PATIENCE_S, Inside, RawClient, serve_app
 from .process import Server, eventually
@@ -335,6 +337,27 @@ def test_many_who_come_at_once_are_all_let_in(serving: Serving, authority: Autho
     assert all(answer.endswith(b"https") for answer in answers)
 
 
+def test_between_handshakes_other_work_of_the_loop_has_its_turn(context: ssl.SSLContext) -> None:
+    """However many wait. Each of these takes longer than all may take at a time."""
+    order: list[str] = []
+
+    class Slow(TlsTransport):
+        def go_on(self) -> None:
+            time.sleep(SLICE_S)
+            order.append("handshake")
+
+    async def main() -> None:
+        reception = Reception(lambda: context, LONG_S)
+        for _ in range(3):
+            reception.ask(Slow(reception, asyncio.Protocol, set()))
+        while len(order) < 6:
+            await asyncio.sleep(0)
+            order.append("other")
+
+    asyncio.run(main())
+    assert order[:6] == ["handshake", "other"] * 3
+
+
 def test_an_error_with_one_of_them_does_not_hold_up_the_others(
     app: App, context: ssl.SSLContext, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -487,6 +510,21 @@ def test_without_a_token_it_goes_by_its_own_names(site: Site) -> None:
     server = site.serve("--allowed-origin", "https://logs.example")
     statuses = [server.get("/", host=host).status for host in (f"localhost:{server.port}", "logs.example", "evil.test")]
     assert statuses == [200, 200, 403]
+
+
+def test_a_person_logs_in_and_reads_the_page(site: Site, tmp_path: Path) -> None:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium here")
+    (tmp_path / "tokens").write_text(TOKEN + "\n")
+    server = site.serve("--token-file", tmp_path / "tokens")
+    with Browser(tmp_path, "--ignore-certificate-errors") as browser:
+        page = browser.page(server.url)
+        page.wait("document.activeElement.id === 'token'")
+        page.type(TOKEN)
+        page.wait("[...document.querySelectorAll('.line')].map((row) => row.textContent).join() === 'one,two'")
+        with site.log.open("a") as log:
+            log.write("three\n")
+        page.wait("document.querySelectorAll('.line').length === 3")
 
 
 def test_a_renewed_certificate_is_for_who_comes_next_and_disturbs_nobody(site: Site) -> None:
