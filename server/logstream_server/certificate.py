@@ -6,12 +6,15 @@ goes on. A new one is for connections that come from then on: those that are the
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import ssl
 import stat
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from .errors import SettingsError
 from .renewed import File, Renewed
@@ -32,9 +35,24 @@ class _EncryptedKey(Exception):
     """OpenSSL asks for a passphrase: of us, since it would ask the terminal otherwise."""
 
 
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What handshakes are made with. `names`: whom it certifies; `expires_s`: when it ends, in seconds since 1970;
+    `doubt`: why clients will refuse it, as OpenSSL says it, and then the other two are not known."""
+
+    context: ssl.SSLContext
+    names: tuple[str, ...] = ()
+    expires_s: float = 0.0
+    doubt: str = ""
+
+    def __str__(self) -> str:
+        end = datetime.fromtimestamp(self.expires_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return f"for {', '.join(self.names) or 'no name'}, until {end}"
+
+
 class CertificateFiles:
     """The certificate with its chain, and the key, which may stand in the same file. Raises SettingsError when it is
-    made. `look` is called as `Renewed.look` is; `context` is the newest that could be made."""
+    made. `look` is called as `Renewed.look` is; `certificate` is the newest that could be made."""
 
     def __init__(self, cert_path: str, key_path: str | None) -> None:
         self._cert = File(CERT_FLAG, cert_path)
@@ -45,7 +63,7 @@ class CertificateFiles:
         self._renewed = Renewed((self._cert, self._key), self._make, KEPT)
 
     @property
-    def context(self) -> ssl.SSLContext:
+    def certificate(self) -> Certificate:
         """For the next handshake."""
         return self._renewed.value
 
@@ -54,14 +72,19 @@ class CertificateFiles:
         is_new = self._renewed.look()
         if is_new:
             log.info("%s %s: a new certificate is used from now on", self._cert.flag, self._cert.path)
-            self.warn()
+            self.tell()
         return is_new
 
-    def warn(self) -> None:
-        """Mention in the log what is unwise about the files."""
+    def tell(self) -> None:
+        """Mention in the log what the certificate is, and what is unwise about it and the files."""
+        certificate = self.certificate
+        if certificate.doubt:
+            log.warning("%s %s: clients will refuse it: %s", self._cert.flag, self._cert.path, certificate.doubt)
+        else:
+            log.info("%s %s: a certificate %s", self._cert.flag, self._cert.path, certificate)
         self._renewed.warn_if_open()
 
-    def _make(self, contents: Sequence[bytes]) -> ssl.SSLContext:
+    def _make(self, contents: Sequence[bytes]) -> Certificate:
         cert, key = contents
         if not any(word in cert for word in _CERTIFICATE):
             raise self._cert.problem("holds no certificate in PEM form")
@@ -79,7 +102,7 @@ class CertificateFiles:
             raise self._explain(error, cert) from error
         except OSError as error:  # it was there a moment ago
             raise self._cert.problem(f"cannot be read: {error.strerror or error}") from error
-        return context
+        return _try(context, cert)
 
     def _explain(self, error: ssl.SSLError, cert: bytes) -> SettingsError:
         """OpenSSL says what is wrong, but seldom with which file."""
@@ -92,6 +115,26 @@ class CertificateFiles:
         except ssl.SSLError:
             return self._cert.problem("holds a certificate that is damaged")
         return self._key.problem("holds a private key that is damaged")
+
+
+def _try(context: ssl.SSLContext, cert: bytes) -> Certificate:
+    """Shake hands with a client that trusts this very certificate: what the client makes of it, clients will."""
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname = False
+    trusting.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    trusting.load_verify_locations(cadata=cert.decode("ascii", "replace"))
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trusting.wrap_bio(back, there)
+    server = context.wrap_bio(there, back, server_side=True)
+    try:
+        for side in (client, server, client):  # hello, hello and certificate, verdict
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    except ssl.SSLCertVerificationError as error:
+        return Certificate(context, doubt=error.verify_message)
+    known: Any = client.getpeercert()
+    names = tuple(name for _, name in known.get("subjectAltName", ()))
+    return Certificate(context, names, ssl.cert_time_to_seconds(known["notAfter"]))
 
 
 def _new_context() -> ssl.SSLContext:

@@ -90,6 +90,12 @@ class ServiceCollector(Collector):
         yield from self._clients()
         yield from self._lagging(streams)
         yield from self._hub()
+        if self._service.certificate is not None:
+            yield GaugeMetricFamily(
+                PREFIX + "certificate_expiry_timestamp_seconds",
+                "When the certificate ends, in seconds since 1970; 0 for one that clients refuse.",
+                self._service.certificate.certificate.expires_s,
+            )
 
     def _streams(self, streams: list[Stream]) -> Iterator[Metric]:
         for name, text, field in _PER_STREAM:

@@ -91,9 +91,17 @@ class Renewed(Generic[T]):
             self._problem = None
 
     def _read(self) -> tuple[list[bytes], list[int]]:
-        """All contents, and all modes."""
-        contents, modes = zip(*map(_read_file, self._files), strict=True)
-        return list(contents), list(modes)
+        """All contents, and all modes. Raises SettingsError with all files that cannot be read."""
+        read: list[tuple[bytes, int]] = []
+        problems: list[Problem] = []
+        for file in self._files:
+            try:
+                read.append(_read_file(file))
+            except SettingsError as error:
+                problems += error.problems
+        if problems:
+            raise SettingsError(tuple(dict.fromkeys(problems)))
+        return [content for content, _ in read], [mode for _, mode in read]
 
 
 def _read_file(file: File) -> tuple[bytes, int]:

@@ -202,7 +202,7 @@ def make_config(app: Any, settings: Settings, certificate: CertificateFiles | No
     """Uvicorn as we need it: our protocol class, no pings of its own, nothing of a request in its log."""
     http: Any = http_protocol(settings.ping_timeout_s)
     if certificate is not None:
-        http = behind_tls(http, Reception(lambda: certificate.context, settings.ping_timeout_s))
+        http = behind_tls(http, Reception(lambda: certificate.certificate.context, settings.ping_timeout_s))
     return uvicorn.Config(
         app,
         ws=TakeoverProtocol,

@@ -98,7 +98,7 @@ class Service:
             self.gate.warn()
             self._go_on_with(self._watch_tokens())
         if self.certificate is not None:
-            self.certificate.warn()
+            self.certificate.tell()
             self._go_on_with(self._watch_certificate(self.certificate))
         self.is_started = True
 

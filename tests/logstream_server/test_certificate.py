@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import ssl
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,7 +47,7 @@ def served(files: CertificateFiles, trust: ssl.SSLContext) -> bytes:
     """The certificate that a client meets; in memory, without a network."""
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = trust.wrap_bio(back, there, server_hostname="127.0.0.1")
-    server = files.context.wrap_bio(there, back, server_side=True)
+    server = files.certificate.context.wrap_bio(there, back, server_side=True)
     waiting = [client, server]
     while waiting:
         for each in list(waiting):
@@ -80,7 +82,7 @@ def test_the_key_may_stand_in_the_same_file(tmp_path: Path) -> None:
 
 
 def test_old_versions_and_renegotiation_are_refused(pair: Pair) -> None:
-    context = pair.files().context
+    context = pair.files().certificate.context
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.options & ssl.OP_NO_RENEGOTIATION
 
@@ -190,7 +192,11 @@ def test_a_new_pair_is_used_as_soon_as_both_files_are_there(pair: Pair, caplog: 
     assert served(files, pair.authority.trust) == before
     assert files.look()
     assert served(files, pair.authority.trust) == der(pair.cert)
-    assert caplog.messages == [f"--tls-cert {pair.cert}: a new certificate is used from now on"]
+    assert caplog.messages[0] == f"--tls-cert {pair.cert}: a new certificate is used from now on"
+    assert re.fullmatch(
+        rf"--tls-cert {pair.cert}: a certificate for 127\.0\.0\.1, localhost, until \d{{4}}-\d\d-\d\d \d\d:\d\d UTC",
+        caplog.messages[1],
+    )
 
 
 def test_a_mounted_secret_is_renewed_by_its_link(tmp_path: Path, authority: Authority) -> None:
@@ -213,8 +219,45 @@ def test_a_mounted_secret_is_renewed_by_its_link(tmp_path: Path, authority: Auth
 
 def test_a_key_that_everybody_may_read_is_warned_of(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
     pair.cert.chmod(0o644)
-    pair.files().warn()
+    pair.files().tell()
     assert caplog.messages == []
     pair.key.chmod(0o644)
-    pair.files().warn()
+    pair.files().tell()
     assert caplog.messages == [f"--tls-key {pair.key}: every user of this machine may read it; chmod 600 it"]
+
+
+def test_a_certificate_is_known_by_its_names_and_its_end(pair: Pair) -> None:
+    certificate = pair.files().certificate
+    assert certificate.names == ("127.0.0.1", "localhost")
+    assert certificate.doubt == ""
+    assert 0 < certificate.expires_s - time.time() <= 2 * 24 * 3600
+
+
+def for_clients_only(pair: Pair) -> None:
+    words = ("-subj", "/CN=a client", "-days", "2", "-addext", "extendedKeyUsage=clientAuth", "-nodes")
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-keyout", pair.key, "-out", pair.cert, *words)
+
+
+def expired(pair: Pair) -> None:
+    before = pair.cert.rename(pair.cert.with_name("before"))
+    openssl("x509", "-in", before, "-signkey", pair.key, "-days", "-1", "-out", pair.cert)
+
+
+@pytest.mark.parametrize(
+    ("make", "doubt"),
+    [(expired, "certificate has expired"), (for_clients_only, "unsuitable certificate purpose")],
+    ids=["expired", "of another purpose"],
+)
+def test_a_certificate_that_clients_will_refuse_is_warned_of_and_served(
+    pair: Pair, caplog: pytest.LogCaptureFixture, make: Callable[[Pair], None], doubt: str
+) -> None:
+    """The machine's clock may be wrong, and some clients do not look."""
+    make(pair)
+    pair.key.chmod(0o600)
+    files = pair.files()
+    files.tell()
+    assert caplog.messages == [f"--tls-cert {pair.cert}: clients will refuse it: {doubt}"]
+    careless = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    careless.check_hostname = False
+    careless.verify_mode = ssl.CERT_NONE
+    assert served(files, careless) == der(pair.cert)

@@ -20,6 +20,7 @@ from .conftest import Serve
 from .pages import blocks
 from .process import eventually
 from .proxied import nginx
+from .tls import make_certificate
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/operations.md").read_text()
@@ -60,7 +61,9 @@ def exposed(families: Iterable[Metric]) -> set[tuple[str, str, str]]:
 
 def test_the_servers_metrics_are_those_of_a_scrape(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("one\n")
-    text = serve(tmp_path / "a.log").get("/metrics").body.decode()
+    certificate = make_certificate(tmp_path)
+    server = serve(tmp_path / "a.log", "--tls-cert", certificate, "--metrics-port", "0")
+    text = server.get("/metrics", port=server.metrics_port).body.decode()
     assert described("Metrics of a server") == exposed(text_string_to_metric_families(text))
 
 

@@ -73,6 +73,14 @@ def test_what_does_not_fit_from_the_beginning_is_an_error(both: Sum) -> None:
     assert caught.value.problems == (Problem("--b", str(both.paths[1]), "makes an odd sum"),)
 
 
+def test_files_that_are_missing_from_the_beginning_are_all_named(both: Sum) -> None:
+    for path in both.paths:
+        path.unlink()
+    with pytest.raises(SettingsError) as caught:
+        Renewed([*both.files, both.files[0]], both.make, KEPT)
+    assert [problem.name for problem in caught.value.problems] == ["--a", "--b"]
+
+
 def test_a_file_that_has_grown_without_end_is_not_read_whole(both: Sum) -> None:
     with both.paths[0].open("wb") as file:
         file.truncate(MAX_FILE_BYTES << 20)

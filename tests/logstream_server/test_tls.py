@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 import ssl
 import time
@@ -470,6 +471,9 @@ def test_a_large_download_is_whole_for_who_reads_slowly(site: Site) -> None:
 
 def test_health_and_metrics_on_their_own_port_are_for_prometheus_and_plain(site: Site) -> None:
     server = site.serve("--metrics-port", "0")
+    metrics = server.get("/metrics", port=server.metrics_port).body.decode()
+    (end,) = re.findall(r"^logstream_certificate_expiry_timestamp_seconds (\S+)$", metrics, re.MULTILINE)
+    assert float(end) > time.time()
     assert f"http://127.0.0.1:{server.metrics_port}/" in server.log
     assert server.get("/healthz", port=server.metrics_port).status == 200
     assert server.get("/healthz").status == 404

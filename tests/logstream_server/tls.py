@@ -33,7 +33,7 @@ class Authority:
         self._make("root", "signed by itself")
         self._make("middle", "root")
 
-    def _make(self, name: str, by: str, days: int = 2) -> None:
+    def _make(self, name: str, by: str) -> None:
         """`name.pem` and `name.key`."""
         file, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
         words: tuple[str | Path, ...] = ("-addext", "basicConstraints=critical,CA:TRUE")
@@ -41,14 +41,14 @@ class Authority:
             words = ("-addext", "basicConstraints=CA:FALSE", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
         if name != "root":
             words += ("-CA", self._folder / f"{by}.pem", "-CAkey", self._folder / f"{by}.key")
-        subject = ("-subj", f"/CN={name}", "-days", str(days))
+        subject = ("-subj", f"/CN={name}", "-days", "2")
         _openssl("req", "-x509", *_KEY, "-keyout", key, "-out", file, *subject, *words)
 
-    def issue(self, days: int = 2) -> tuple[Path, Path]:
+    def issue(self) -> tuple[Path, Path]:
         """A new certificate of 127.0.0.1, with what stands between it and the root, and its key."""
         self._issued += 1
         name = f"server {self._issued}"
-        self._make(name, "middle", days)
+        self._make(name, "middle")
         chain, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
         chain.write_text(chain.read_text() + (self._folder / "middle.pem").read_text())
         key.chmod(0o600)
