@@ -1,10 +1,10 @@
 """The documentation's commands: those marked with a comment `run` are run, page by page, as a reader would type them.
 
     <!-- run -->                     ends by itself, with status 0
-    <!-- run in the background -->   goes on until the page's end; the next command comes once it has printed something
+    <!-- run in the background -->   a server; goes on until the page's end; the next command comes once it is ready
     <!-- run until "TEXT" -->        is ended by Ctrl-C once it has printed TEXT
 
-Ports 8080 and 9090 and /var/log/app.log, which the pages use, become free ports and a file of the test.
+Ports 8080 and 9090, ~ and /var/log/app.log, which the pages use, become free ports, a folder and a file of the test.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,13 @@ class Reader:
         self._environ = own | {"PATH": path, "HOME": str(folder), "TERM": "dumb", "LOGSTREAM_PORT": self._port}
         self._count = 0
 
+    def is_served(self) -> bool:
+        """Whether the server that was started in the background is ready, at whichever port it says so."""
+        for port in (self._port, self._side):
+            with suppress(urllib.error.URLError), urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz"):
+                return True
+        return False
+
     @contextmanager
     def typing(self, code: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
         """A command as a process, and the file that has what it prints; both ends of a terminal's Ctrl-C at the end."""
@@ -68,12 +77,12 @@ class Reader:
                 process.wait()
 
 
-def await_print(process: subprocess.Popen[bytes], printed: Path, text: str) -> None:
-    """Until the command has printed this."""
+def wait(process: subprocess.Popen[bytes], printed: Path, is_there: Callable[[], bool], what: str) -> None:
+    """Until this is so, while the command runs."""
     end = time.monotonic() + DEADLINE_S
-    while text not in printed.read_text(errors="replace"):
-        assert process.poll() is None, f"it ended before it printed {text!r}: {printed.read_text()}"
-        assert time.monotonic() < end, f"it has not printed {text!r}: {printed.read_text()}"
+    while not is_there():
+        assert process.poll() is None, f"it ended before {what}: {printed.read_text()}"
+        assert time.monotonic() < end, f"not {what}: {printed.read_text()}"
         time.sleep(0.02)
 
 
@@ -89,11 +98,11 @@ def test_the_commands_of_a_page_do_what_it_says(page: str, tmp_path: Path) -> No
         (background, text, code), *others = rest
         with reader.typing(code) as (process, printed):
             if background:
-                await_print(process, printed, "\n")
+                wait(process, printed, reader.is_served, "ready")
                 follow(others)
                 return
             if text:
-                await_print(process, printed, text)
+                wait(process, printed, lambda: text in printed.read_text(errors="replace"), f"printed: {text}")
             else:
                 assert process.wait(DEADLINE_S) == 0, f"{code}\n{printed.read_text()}"
         follow(others)

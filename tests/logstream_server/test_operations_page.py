@@ -63,7 +63,9 @@ def test_the_servers_metrics_are_those_of_a_scrape(serve: Serve, tmp_path: Path)
     (tmp_path / "a.log").write_text("one\n")
     certificate = make_certificate(tmp_path)
     server = serve(tmp_path / "a.log", "--tls-cert", certificate, "--metrics-port", "0")
-    text = server.get("/metrics", port=server.metrics_port).body.decode()
+    port = server.metrics_port
+    eventually(lambda: server.get("/readyz", port=port).status == 200, "all streams")
+    text = server.get("/metrics", port=port).body.decode()
     assert described("Metrics of a server") == exposed(text_string_to_metric_families(text))
 
 
