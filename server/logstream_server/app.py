@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from .access import is_own_name
+from .door import Door
 from .gate import Why
 from .health import health_routes
 from .login import login_routes
@@ -36,6 +37,8 @@ class State(TypedDict):
     """What handlers find in `request.state`."""
 
     service: Service
+    door: Door
+    """Where connections find it; see `arrival`."""
 
 
 def create_app(settings: Settings, service: Service | None = None) -> Starlette:
@@ -46,7 +49,7 @@ def create_app(settings: Settings, service: Service | None = None) -> Starlette:
     async def lifespan(_app: Starlette) -> AsyncIterator[State]:
         await service.start()
         try:
-            yield {"service": service}
+            yield {"service": service, "door": service.door}
         finally:
             await service.stop()
 

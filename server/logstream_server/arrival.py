@@ -1,4 +1,5 @@
-"""uvicorn's HTTP protocol class with a bound on what comes before a request is whole: so much time, so many bytes.
+"""uvicorn's HTTP protocol class with a bound on what comes before a request is whole: so much time, so many bytes, and
+so many connections as there are descriptors for (`door`).
 
 uvicorn times a connection only between two requests. One that never sends a request, or sends one byte of it a minute
 (slow loris), would stay for ever, and headers without an end would be kept in memory. What comes after the request is
@@ -12,15 +13,22 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from .door import BRIEF, ENTRY, Door, Entry
+
 MAX_HEAD_BYTES: Final = 64 << 10
 """Request line and headers; browsers send a few KiB. RFC 6585, 5 has the status for more."""
 
+BRIEF_S: Final = 2.0
+"""Who has one must say quickly what it is for."""
+
 _LATE: Final = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+_FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """Given to uvicorn as `http=`, through `http_protocol`, which sets `request_timeout_s`."""
+    """Given to uvicorn as `http=`, through `http_protocol`, which sets `request_timeout_s`. The door is found in the
+    state that the application's lifespan has made; without one, everybody comes in."""
 
     request_timeout_s: float
 
@@ -28,11 +36,25 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
+        self._brief_at: Door | None = None
+        self._must_leave = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """A request is due; see asyncio.BaseProtocol."""
         super().connection_made(transport)
+        door: Door | None = self.app_state.get("door")
+        if door is not None:
+            self._enter(door)
         self._expect_request()
+
+    def _enter(self, door: Door) -> None:
+        known: Entry | None = self.transport.get_extra_info(ENTRY)
+        entry = door.enter(self.transport) if known is None else known
+        if entry is Entry.SHUT:
+            self._refuse(_FULL)
+        elif entry is Entry.BRIEF:
+            self._brief_at, self._must_leave = door, known is None
+            self.app_state = {**self.app_state, BRIEF: True}
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request, or of what nobody has answered yet; see asyncio.Protocol."""
@@ -48,10 +70,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """The answer went out: the next request is due."""
         super().on_response_complete()
+        if self._brief_at is not None and not self.transport.is_closing():
+            self.transport.close()
         self._expect_request()
 
     def handle_websocket_upgrade(self) -> None:
         """The connection is a WebSocket's from here on."""
+        if self._brief_at is not None:
+            self._brief_at.refusal()
+            self._refuse(_FULL)
+            return
         self._cancel()
         super().handle_websocket_upgrade()
         # Each holds the other. So both go now, and not when the cycle collector finds them: with thousands of clients
@@ -61,6 +89,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The end; see asyncio.BaseProtocol."""
         self._cancel()
+        if self._brief_at is not None and self._must_leave:
+            self._brief_at.leave()
+            self._must_leave = False
         super().connection_lost(exc)
 
     @property
@@ -69,11 +100,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = getattr(self, "cycle", None)  # uvicorn's type leaves None out
         return cycle is None or cycle.response_complete
 
+    @property
+    def _patience_s(self) -> float:
+        return min(self.request_timeout_s, BRIEF_S) if self._brief_at is not None else self.request_timeout_s
+
     def _expect_request(self) -> None:
         self._cancel()
         self._head_bytes = 0
         if not self.transport.is_closing():
-            self._timer = self.loop.call_later(self.request_timeout_s, self._late)
+            self._timer = self.loop.call_later(self._patience_s, self._late)
 
     def _late(self) -> None:
         if self._is_waiting:  # else the answer takes long, which is ours to bound

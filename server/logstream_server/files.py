@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Final
 
+from .descriptors import current_shares
 from .errors import LogstreamError
 from .follow import Identity
 
@@ -31,6 +32,9 @@ deliver no or not all events, and an unknown one is not to be trusted."""
 GONE_ERRNOS: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 MOUNT_ERRNOS: Final = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN})
 """What a file system says that has lost its server: reopening may help, a new mount will."""
+
+EXHAUSTED_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE})
+"""There is no descriptor left to look with."""
 
 
 class NotALog(LogstreamError):
@@ -63,6 +67,13 @@ class Read:
     data: bytes
     stat: FileStat
     intact: bool
+
+
+def raise_if_exhausted(error: Exception) -> None:
+    """Raise anew what says nothing about a file, only that there was no descriptor to look at it with: such a file is
+    not to be taken for one that is missing, or another."""
+    if isinstance(error, OSError) and error.errno in EXHAUSTED_ERRNOS:
+        raise error
 
 
 def stat_path(path: str) -> FileStat | None:
@@ -98,9 +109,13 @@ def open_log(path: str, roots: tuple[str, ...]) -> int:
             raise NotALog(path, f"it is {_KINDS.get(stat_module.S_IFMT(mode), 'not a regular file')}")
         if roots:
             _check_inside(path, os.readlink(f"/proc/self/fd/{handle}"), roots)
-        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        descriptor = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
     finally:
         os.close(handle)
+    if descriptor >= current_shares().files:  # connections must be taken to be refused
+        os.close(descriptor)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
+    return descriptor
 
 
 def is_inside(real: str, roots: tuple[str, ...]) -> bool:
@@ -124,10 +139,11 @@ _KINDS: Final = {
 
 def file_system(path: str) -> str:
     """The type of the file system that `path` lies on, as the kernel names it ("ext4", "9p", "fuse.sshfs"); "" if
-    unknown."""
+    unknown. Raises OSError where there is no descriptor left."""
     try:
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        raise_if_exhausted(error)
         return ""
     try:
         with open(f"/proc/self/fdinfo/{handle}") as info:
@@ -137,8 +153,8 @@ def file_system(path: str) -> str:
                 left, _, right = line.partition(" - ")
                 if left.split(" ", 1)[0] == mount:
                     return right.split(" ", 1)[0]
-    except OSError:
-        pass
+    except OSError as error:
+        raise_if_exhausted(error)
     finally:
         os.close(handle)
     return ""
@@ -236,6 +252,17 @@ class LogFile:
                 if error.errno == errno.ENXIO:
                     return os.fstat(descriptor).st_size
                 return offset
+
+
+@contextmanager
+def given_back_on_error(*files: LogFile) -> Iterator[None]:
+    """Files of which nobody else knows yet are released when what is done with them fails."""
+    try:
+        yield
+    except BaseException:
+        for file in files:
+            file.release()
+        raise
 
 
 def _file_stat(found: os.stat_result) -> FileStat:

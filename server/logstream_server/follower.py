@@ -16,7 +16,17 @@ from typing import Final
 from . import follow
 from .condition import Condition
 from .cursor import HEAD_BYTES, Mark
-from .files import GONE_ERRNOS, MOUNT_ERRNOS, FileStat, LogFile, NotALog, Read, stat_or_none, stat_path
+from .files import (
+    GONE_ERRNOS,
+    MOUNT_ERRNOS,
+    FileStat,
+    LogFile,
+    NotALog,
+    Read,
+    given_back_on_error,
+    stat_or_none,
+    stat_path,
+)
 from .framing import MARKER_BYTES, LineFramer
 from .ledger import Ledger
 from .missed import Missed, Unsettled
@@ -344,7 +354,9 @@ class Follower:
         """Another inode is at the path. The old one is read on until its writer has surely gone."""
         self._prepare()
         file = LogFile(self.stream.path, self.stream.roots, keep_open=self.watch.keeps_open)
-        if is_resaved(current, file):
+        with given_back_on_error(file):
+            goes_on = is_resaved(current, file)
+        if goes_on:
             self._read_on(current, file)
             self.watch.follow(file)
             return True
@@ -371,17 +383,14 @@ class Follower:
 
     def _find_missed_before(self, file: LogFile, now: float, *, replaces: bool = False) -> list[LogFile]:
         """The same, before a file that was opened for this; it is given back when that fails."""
-        try:
+        with given_back_on_error(file):
             return self._find_missed(now, file.identity, replaces=replaces)
-        except BaseException:
-            file.release()
-            raise
 
     def _read_missed(self, missed: list[LogFile], now: float) -> bool:
         """They are read before what is at the path now. True: there are some."""
         for file in missed:
             reading = self._new_reading(file, now)
-            reading.replaced_at, reading.first = now, read_head(file)
+            reading.replaced_at, reading.first = now, _first_bytes(file)
             self._draining.append(reading)
         return bool(missed)
 
@@ -423,6 +432,9 @@ class Follower:
         """Make `file` the current one; `at_end`: its present lines are history, not news."""
         self.watch.follow(file)
         stat = file.stat()
+        if self._first:
+            with given_back_on_error(file):
+                self._missed.begin(stat.identity)
         head = file.read(0, min(HEAD_BYTES, stat.size)).data if at_end and stat.size else b""
         if at_end:
             start = last_line_start(file, stat.size, self.options.max_line_bytes)
@@ -436,8 +448,6 @@ class Follower:
         reading = Reading(generation, file, framer, now, seen=stat if at_end else None)
         self._current, first, self._first = reading, self._first, False
         had_trouble = self._condition.opened()
-        if first:
-            self._missed.begin(stat.identity)
         if self._is_unsupported(reading):
             return
         self._condition.publish(reading, notifies=self.watch.notifies, opened=stat)
@@ -480,7 +490,10 @@ class Follower:
         """The file system refuses: say so once, and try again by name."""
         counters, current = self.stream.counters, self._current
         if error.errno in GONE_ERRNOS and (current or self._draining):  # by path: it was moved or deleted under us
-            return self._vanished(current, now)
+            try:
+                return self._vanished(current, now)
+            except OSError as refused:  # there is no descriptor to look for it with
+                error = refused
         counters.reopen_errors += 1
         if error.errno in MOUNT_ERRNOS:
             counters.mount_error_since = counters.mount_error_since or now
@@ -534,6 +547,14 @@ class Follower:
         self._condition.complain(StreamStatus.REFUSED, error.reason)
         self._first = self._first and self._current is not None
         return max(self.options.poll_interval_s, RETRY_S)
+
+
+def _first_bytes(file: LogFile) -> bytes:
+    """None where they cannot be read now: they tell more surely which file it is, but it is read without them."""
+    try:
+        return read_head(file)
+    except OSError:
+        return b""
 
 
 _SENTENCES: Final = {

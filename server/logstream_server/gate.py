@@ -48,6 +48,7 @@ class Why(StrEnum):
     CLIENTS = "clients"
     HANDSHAKES = "handshakes"
     DRAINING = "draining"
+    DESCRIPTORS = "descriptors"
 
 
 class Refused(Exception):

@@ -10,7 +10,7 @@ from typing import Final
 
 from .catchup import Leg
 from .cursor import HEAD_BYTES, Generation, Mark, Position, Positions
-from .files import GONE_ERRNOS, LogFile, NotALog
+from .files import GONE_ERRNOS, LogFile, NotALog, raise_if_exhausted
 from .filters import LineFilter
 from .framing import MARKER_BYTES, Flag, LineFramer, count_newlines
 from .ring import Entry
@@ -66,15 +66,24 @@ def read_leg(stream: Stream, leg: Leg, max_bytes: int, max_line_bytes: int, *, r
         finally:
             file.release()
     # It was rotated away, or truncated after a copy was made: the content may be there under another name.
-    file = find_content(stream.path, stream.roots, _proof(position), keep_open=stream.keeps_open)
-    if file is None:
-        raise Lost("the file was truncated or deleted before this was read", left)
+    try:
+        file = find_content(stream.path, stream.roots, _proof(position), keep_open=stream.keeps_open)
+        if file is None:
+            raise Lost("the file was truncated or deleted before this was read", left)
+        try:
+            return _read_found(file, leg, max_bytes, max_line_bytes, raw)
+        finally:
+            file.release()
+    except OSError as error:  # there is no descriptor to look for it with
+        raise NotNow(error.strerror or str(error)) from error
+
+
+def _read_found(file: LogFile, leg: Leg, max_bytes: int, max_line_bytes: int, raw: bool) -> list[Entry]:
     try:
         return _read_leg(file, leg, max_bytes, max_line_bytes, raw)
     except (OSError, NotALog) as error:
-        raise Lost(f"the file cannot be read: {error}", left) from error
-    finally:
-        file.release()
+        raise_if_exhausted(error)
+        raise Lost(f"the file cannot be read: {error}", leg.until - leg.position.offset) from error
 
 
 def _proof(position: Position) -> Mark:

@@ -97,7 +97,7 @@ class Live(Response):
             await send(start)
             await send({"type": "http.response.body", "body": b""})
             return
-        handshake = open_handshake(self._service, self._guest)
+        handshake = open_handshake(self._service, self._guest, scope)
         try:
             connection = HttpConnection(self._service.hub, self._wire, receive, send)
             handshake.join(connection)

@@ -6,6 +6,7 @@ copies: neither of what was read nor of what is in the current file. Reading the
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import Final
 
 from . import follow
 from .cursor import Mark
-from .files import LogFile, stat_or_none, stat_path
+from .files import LogFile, given_back_on_error, stat_or_none, stat_path
 from .reading import Reading, is_begun_copy, is_read_by, mark_of
 from .siblings import (
     SETTLE_TRIES,
@@ -86,29 +87,37 @@ class Missed:
         older, files = self._open_new(newest, readings, keep_open=keep_open)
         if older is None:
             return []
-        self._wait_until_settled(now, older, files)
-        self._neighbours.learn(older, self._stream.roots)
-        listed = {s.stat.identity for s in older.siblings}
-        nameless = [r for r in readings if r.framer.offset and r.identity not in listed]
-        known = (*self._ended, *map(mark_of, nameless))
+        with given_back_on_error(*files):
+            self._wait_until_settled(now, older)
+            is_known = self._are_known(files, older, readings, current)
+            self._neighbours.learn(older, self._stream.roots)
         missed = []
-        for file in files:
-            if any(surely_holds(file, mark) for mark in known) or any(
-                is_begun_copy(file, r, 0 if r is current else follow.RESAVE_BYTES) for r in readings
-            ):
+        for file, is_old in zip(files, is_known, strict=True):
+            if is_old:
                 file.release()
             else:
                 missed.append(file)
         return missed
 
-    def _wait_until_settled(self, now: float, older: Listing, files: list[LogFile]) -> None:
+    def _are_known(
+        self, files: Sequence[LogFile], older: Listing, readings: Sequence[Reading], current: Reading | None
+    ) -> list[bool]:
+        """Of each, whether it is a copy of what was read."""
+        listed = {s.stat.identity for s in older.siblings}
+        nameless = [r for r in readings if r.framer.offset and r.identity not in listed]
+        known = (*self._ended, *map(mark_of, nameless))
+        return [
+            any(surely_holds(file, mark) for mark in known)
+            or any(is_begun_copy(file, r, 0 if r is current else follow.RESAVE_BYTES) for r in readings)
+            for file in files
+        ]
+
+    def _wait_until_settled(self, now: float, older: Listing) -> None:
         since = now if self._unsettled_since is None else self._unsettled_since
         if older.is_settled or now - since >= SETTLE_S:
             self._unsettled_since = None
             return
         self._unsettled_since = since
-        for file in files:
-            file.release()
         raise Unsettled
 
     def _open_new(
@@ -125,9 +134,10 @@ class Missed:
             if older is None:
                 return None, []
             new = [s for s in older.siblings if s.stat.identity not in held and not self._neighbours.knows(s, roots)]
-            opened = {s.path: open_sibling(s, roots, keep_open=keep_open) for s in reversed(new)}
-            files = [file for file in opened.values() if file is not None]
-            if len(files) == len(new) and (others := _without_those_read(files, by_name)) is not None:
+            files = _open_all(new[::-1], roots, keep_open=keep_open)
+            with given_back_on_error(*files):
+                others = _without_those_read(files, by_name) if len(files) == len(new) else None
+            if others is not None:
                 return older, others
             for file in files:
                 file.release()
@@ -162,3 +172,16 @@ def _without_those_read(files: list[LogFile], by_name: Sequence[Reading]) -> lis
     for file in read:
         file.release()
     return [file for file in files if file not in read]
+
+
+def _open_all(siblings: Sequence[Sibling], roots: tuple[str, ...], *, keep_open: bool) -> list[LogFile]:
+    """Those of them that can be opened."""
+    with contextlib.ExitStack() as failed:
+        files: dict[str, LogFile] = {}  # a name that was listed twice is one
+        for sibling in siblings:
+            file = None if sibling.path in files else open_sibling(sibling, roots, keep_open=keep_open)
+            if file is not None:
+                failed.callback(file.release)
+                files[sibling.path] = file
+        failed.pop_all()
+    return list(files.values())

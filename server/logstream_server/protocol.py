@@ -96,6 +96,10 @@ class TakeoverProtocol(WebSocketsSansIOProtocol):
         await super().send(message)
         if message["type"] == "websocket.close":
             self._go_on()
+        elif (
+            self.close_sent
+        ):  # a refusal; uvicorn takes it for an app that forgot to answer, and logs an error for each
+            self.handshake_complete = True
 
     def _go_on(self) -> None:
         """Be uvicorn's own class from here on."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from . import follow
 from .cursor import HEAD_BYTES, Generation, Mark, Position
-from .files import FileStat, LogFile, NotALog
+from .files import FileStat, LogFile, NotALog, given_back_on_error, raise_if_exhausted
 from .framing import MARKER_BYTES, LineFramer
 from .siblings import find_content, read_head, surely_holds
 
@@ -64,7 +64,8 @@ def is_begun_copy(file: LogFile, reading: Reading, least_bytes: int) -> bool:
                 return False
             if copy.data != original.data:
                 return False
-    except (OSError, NotALog):
+    except (OSError, NotALog) as error:
+        raise_if_exhausted(error)
         return False
     return True
 
@@ -93,8 +94,10 @@ def find_rest(reading: Reading, path: str, roots: tuple[str, ...], others: Itera
     found = find_content(path, roots, mark, keep_open=reading.file.keeps_open, since_ns=since)
     if found is None:
         return None
-    another = reading.framer.offset == 0 and not read_head(found).startswith(reading.first)
-    if another or any(is_read_by(found, other) for other in others):
+    with given_back_on_error(found):
+        is_another = reading.framer.offset == 0 and not read_head(found).startswith(reading.first)
+        is_another = is_another or any(is_read_by(found, other) for other in others)
+    if is_another:
         found.release()
         return None
     return found

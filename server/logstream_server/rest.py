@@ -182,11 +182,13 @@ class _Api:
 
     async def raw(self, request: Request) -> Response:
         """The file's bytes, or a range of them."""
+        self._service.door.check_long(request.scope)
         refuse_parameters(request.query_params.multi_items())
         return await download(request, self._service.find_stream(request.path_params["name"]), self._reads)
 
     async def search(self, request: Request) -> Response:
         """Lines that pass a filter, newest first."""
+        self._service.door.check_long(request.scope)
         kind = choose_type(request.headers.get("accept", ""), (NDJSON,))
         query = parse_search_query(request.query_params.multi_items())
         stream = self._service.find_stream(request.path_params["name"])

@@ -11,7 +11,7 @@ from itertools import takewhile
 from typing import Final
 
 from .cursor import HEAD_BYTES, Cursor, Generation, Mark, Position, Positions
-from .files import GONE_ERRNOS, LogFile, NotALog
+from .files import GONE_ERRNOS, LogFile, NotALog, raise_if_exhausted
 from .filters import LineFilter
 from .follow import Identity
 from .framing import MARKER_BYTES
@@ -59,9 +59,17 @@ def begin_in(stream: Stream, file: LogFile, offset: int) -> Resumed | None:
 def resume(stream: Stream, cursor: Cursor, *, tail: int | None = None) -> Resumed:
     """Where the reader of `cursor` goes on.
 
-    Raises NotNow. What cannot be proven is not guessed: then `recovered` is False, and the reader gets the last `tail`
-    lines, or, where it did not ask for a number, the current file from its start.
+    Raises NotNow, also where there is no descriptor to look with. What cannot be proven is not guessed: then
+    `recovered` is False, and the reader gets the last `tail` lines, or, where it did not ask for a number, the current
+    file from its start.
     """
+    try:
+        return _resume(stream, cursor, tail)
+    except OSError as error:
+        raise NotNow(error.strerror or str(error)) from error
+
+
+def _resume(stream: Stream, cursor: Cursor, tail: int | None) -> Resumed:
     head = stream.ring.head()[1]
     if cursor.stream != stream.name:
         return _fallback(stream, head, tail, f"the cursor belongs to the stream {cursor.stream!r}")
@@ -123,8 +131,9 @@ def _locate(stream: Stream, mark: Mark) -> Position | None:
         return others[0] if others else _end_of_deleted(stream, mark)
     try:
         marker = marker_at(file, mark.offset)  # before the file is given away
-    except (OSError, NotALog):
+    except (OSError, NotALog) as error:
         file.release()
+        raise_if_exhausted(error)
         return None
     adopted = _adopt(stream, file)
     return None if adopted is None else Position(adopted, mark.offset, marker)
@@ -179,8 +188,9 @@ def _adopt(stream: Stream, file: LogFile) -> Generation | None:
     try:
         stat = file.stat()
         head = file.read(0, min(HEAD_BYTES, stat.size)).data
-    except (OSError, NotALog):
+    except (OSError, NotALog) as error:
         file.release()
+        raise_if_exhausted(error)
         return None
     known = stream.remembered(stat.identity.inode, head, stat.size)
     kept = stream.file_of(known) if known is not None else None
@@ -211,7 +221,8 @@ def _is_another(known: Generation, kept: LogFile | None, file: LogFile, size: in
         return False
     try:
         return kept.read(0, len(known.head)).data == known.head
-    except (OSError, NotALog):
+    except (OSError, NotALog) as error:
+        raise_if_exhausted(error)
         return False
 
 

@@ -8,6 +8,7 @@ import ctypes
 import errno
 import gc
 import logging
+import os
 import resource
 import socket
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ import uvicorn
 from .app import create_app, create_metrics_app
 from .arrival import http_protocol
 from .certificate import CertificateFiles
+from .descriptors import complaint, current_shares
 from .errors import CannotListen
 from .journal import configure_log
 from .protocol import TakeoverProtocol
@@ -82,6 +84,15 @@ class Server(uvicorn.Server):
         if self._side is not None:
             self._side.begin()
         await super().startup(sockets)
+        self._check_room()
+
+    def _check_room(self) -> None:
+        """Tell in time that not all clients will find a descriptor. Each file takes one, which it has not yet where it
+        has not been looked at: a few too many do not matter."""
+        used = len(os.listdir("/proc/self/fd")) + len(self.service.monitor.streams)
+        words = complaint(current_shares().limit, self.service.settings.max_clients, used)
+        if words is not None:
+            log.warning("%s", words)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal. uvicorn itself lets only a second SIGINT hurry, and looks for it only after the drain."""

@@ -15,6 +15,7 @@ from .channel import Subscription
 from .connection import Connection
 from .cursor import Positions
 from .discovery import parse_sources
+from .door import Door
 from .errors import INTERNAL_ERROR, BadQuery, CloseCode
 from .filters import parse_filter
 from .follower import FollowOptions
@@ -65,6 +66,7 @@ class Service:
     monitor: LogMonitor
     hub: Hub
     gate: Gate
+    door: Door
     certificate: CertificateFiles | None = None
     is_started: bool = False
     is_draining: bool = False
@@ -86,7 +88,7 @@ class Service:
         )
         gate = Gate(settings, TokenFiles(settings.token_files))
         certificate = None if settings.tls_cert is None else CertificateFiles(settings.tls_cert, settings.tls_key)
-        return cls(settings, monitor, hub, gate, certificate)
+        return cls(settings, monitor, hub, gate, Door(gate), certificate)
 
     async def start(self) -> None:
         """Follow the files and serve their lines."""

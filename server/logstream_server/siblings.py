@@ -1,7 +1,8 @@
 """Finding where a file's content went: under another name beside it, proven by the content.
 
 Used by the tailer (what was unread when a file was replaced or truncated) and by resume (a cursor into a file that has
-been rotated since). Runs on the scheduler's threads only.
+been rotated since). Runs on the scheduler's threads only. What cannot be looked at is as good as not there, except for
+want of a descriptor: then everything here raises OSError.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 
 from . import follow
 from .cursor import HEAD_BYTES, Mark
-from .files import FileStat, LogFile, NotALog, stat_path
+from .files import FileStat, LogFile, NotALog, given_back_on_error, raise_if_exhausted, stat_path
 from .follow import RESAVE_BYTES, Identity, is_rotated_name, shares_stem
 
 MAX_CANDIDATES: Final = 1000
@@ -54,7 +55,8 @@ def _list_folder(folder: str, base: str, *, rotated_only: bool) -> Iterator[Sibl
     accepts: Callable[[str, str], bool] = is_rotated_name if rotated_only else shares_stem
     try:
         names = [name for name in os.listdir(folder) if accepts(base, name)]
-    except OSError:
+    except OSError as error:
+        raise_if_exhausted(error)
         return
     for name in names:
         path = os.path.join(folder, name)
@@ -99,14 +101,14 @@ class Neighbours:
 
     def learn(self, listing: Listing, roots: tuple[str, ...]) -> None:
         """These are no news from now on; others are forgotten, where it is sure that they are not there."""
-        old, self._known = self._known, {}
-        if not listing.is_settled:
-            self._known.update(old)
+        old = self._known
+        known = {} if listing.is_settled else dict(old)
         for at, sibling in enumerate(listing.siblings):
             mtime_ns, head = old.get(sibling.stat.identity, (None, b""))
             if mtime_ns != sibling.stat.mtime_ns:
                 head = _read_head(sibling, roots) if at < HEADS_KEPT else b""
-            self._known[sibling.stat.identity] = (sibling.stat.mtime_ns, head)
+            known[sibling.stat.identity] = (sibling.stat.mtime_ns, head)
+        self._known = known
 
     def read(self, identity: Identity, head: bytes) -> None:
         """This file, which begins with `head`, was read to its end: by whatever name it is found, it is no news."""
@@ -134,7 +136,8 @@ def read_head(file: LogFile) -> bytes:
     """Its first bytes; none of a file that cannot be read, or that its name does not lead to any more."""
     try:
         read = file.read(0, HEAD_BYTES)
-    except (OSError, NotALog):
+    except (OSError, NotALog) as error:
+        raise_if_exhausted(error)
         return b""
     return read.data if read.stat.identity == file.identity else b""
 
@@ -152,7 +155,8 @@ def open_sibling(sibling: Sibling, roots: tuple[str, ...], *, keep_open: bool) -
     """Open a neighbour; None when that is not possible, or when its name leads to another file by now."""
     try:
         file = LogFile(sibling.path, roots, keep_open=keep_open)
-    except (OSError, NotALog):
+    except (OSError, NotALog) as error:
+        raise_if_exhausted(error)
         return None
     if file.identity == sibling.stat.identity:
         return file
@@ -180,11 +184,12 @@ def find_content(
             file = open_sibling(sibling, roots, keep_open=keep_open)
             if file is None:
                 moved = True
-            elif surely_holds(file, mark):
-                return file
-            else:
+                continue
+            with given_back_on_error(file):
+                if surely_holds(file, mark):
+                    return file
                 moved = moved or not leads_to_itself(file)
-                file.release()
+            file.release()
         if not moved:
             break
     return None
@@ -194,7 +199,8 @@ def surely_holds(file: LogFile, mark: Mark) -> bool:
     """As `holds`; of many neighbours one may be closed to us, or gone by now."""
     try:
         return holds(file, mark)
-    except (OSError, NotALog):
+    except (OSError, NotALog) as error:
+        raise_if_exhausted(error)
         return False
 
 
@@ -203,7 +209,8 @@ def leads_to_itself(file: LogFile) -> bool:
     and disproves nothing."""
     try:
         return file.stat().identity == file.identity
-    except (OSError, NotALog):
+    except (OSError, NotALog) as error:
+        raise_if_exhausted(error)
         return False
 
 

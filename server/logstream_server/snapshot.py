@@ -17,7 +17,7 @@ from typing import Final, Self
 from . import messages
 from .cursor import HEAD_BYTES, Generation, Mark, Position
 from .errors import LogstreamError
-from .files import GONE_ERRNOS, LogFile, NotALog
+from .files import GONE_ERRNOS, LogFile, NotALog, given_back_on_error
 from .framing import MARKER_BYTES
 from .retrieve import Unavailable
 from .siblings import find_content, surely_holds
@@ -102,14 +102,24 @@ class Snapshot:
     def take_with(cls, stream: Stream, mark: Mark) -> Self:
         """The file that holds what the reader at `mark` has read, by whatever name. Raises Changed, NoFile,
         Unavailable."""
-        file = cls._open(stream)
-        if not surely_holds(file, mark) or (mark.inode or file.identity.inode) != file.identity.inode:
-            file.release()
-            found = find_content(stream.path, stream.roots, mark, keep_open=stream.keeps_open)
-            if found is None:
-                raise Changed(stream.name)
-            file = found
+        try:
+            file = cls._find_from(stream, mark)
+        except OSError as error:
+            raise Unavailable(f"{stream.name}: {error.strerror or error}") from error
         return cls._take(stream, file)
+
+    @classmethod
+    def _find_from(cls, stream: Stream, mark: Mark) -> LogFile:
+        """Raises OSError where there is no descriptor to look with."""
+        file = cls._open(stream)
+        with given_back_on_error(file):
+            if surely_holds(file, mark) and (mark.inode or file.identity.inode) == file.identity.inode:
+                return file
+        file.release()
+        found = find_content(stream.path, stream.roots, mark, keep_open=stream.keeps_open)
+        if found is None:
+            raise Changed(stream.name)
+        return found
 
     @staticmethod
     def _open(stream: Stream) -> LogFile:

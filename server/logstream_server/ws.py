@@ -13,6 +13,7 @@ from typing import Final
 
 from starlette.datastructures import QueryParams
 from starlette.responses import PlainTextResponse
+from starlette.types import Scope
 from starlette.websockets import WebSocket
 
 from .connection import Connection
@@ -38,7 +39,7 @@ async def socket_endpoint(websocket: WebSocket) -> None:
     """One WebSocket request."""
     service: Service = websocket.scope["state"]["service"]
     try:
-        handshake = open_handshake(service, service.gate.admit(websocket))
+        handshake = open_handshake(service, service.gate.admit(websocket), websocket.scope)
     except Refused as refused:
         answer = PlainTextResponse(refused.reason + "\n", refused.status, refused.headers)
         await websocket.send_denial_response(answer)
@@ -81,13 +82,14 @@ class Handshake:
             self._service.arriving -= 1
 
 
-def open_handshake(service: Service, guest: Guest) -> Handshake:
-    """One more client. Raises Refused where there is no place for it."""
+def open_handshake(service: Service, guest: Guest, scope: Scope) -> Handshake:
+    """One more client, who asks by the request in `scope`. Raises Refused where there is no place for it."""
     gate, settings = service.gate, service.settings
     if service.is_draining:
         raise gate.refused(Why.DRAINING, 503, "the server is shutting down", _retry(1))
     if len(service.hub.connections) + service.arriving >= settings.max_clients:
         raise gate.refused(Why.CLIENTS, 503, f"the server has its {settings.max_clients} clients", _retry(5))
+    service.door.check_long(scope)
     if service.handshakes >= settings.max_handshakes:
         raise gate.refused(Why.HANDSHAKES, 429, "too many clients are connecting at once", _retry(1))
     gate.sit_down(guest)

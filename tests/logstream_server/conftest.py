@@ -22,9 +22,10 @@ class Serve:
         self._numbers = itertools.count(1)
         self.servers: list[Server] = []
 
-    def __call__(self, *arguments: str | Path) -> Server:
+    def __call__(self, *arguments: str | Path, open_files: int | None = None) -> Server:
         """A server with these paths and options, on a free port; it has printed its address."""
-        server = start_server(self._folder / f"server-{next(self._numbers)}.log", *arguments)
+        path = self._folder / f"server-{next(self._numbers)}.log"
+        server = start_server(path, *arguments, open_files=open_files)
         self.servers.append(server)
         return server
 

@@ -6,11 +6,12 @@ import contextlib
 import http.client
 import json
 import os
+import resource
 import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -131,9 +132,28 @@ def command(arguments: Iterable[str | Path]) -> tuple[list[bytes], dict[str, str
     return [os.fsencode(word) for word in (sys.executable, "-m", "logstream_server", *arguments)], environment
 
 
-def start_server(log_path: Path, *arguments: str | Path) -> Server:
-    """Start `logstream serve` on a free port with these paths and options; returns once it has printed its address."""
+@contextlib.contextmanager
+def few_descriptors(left: int = 0) -> Iterator[None]:
+    """At most so many more files can be open at one time in this process: the fault itself, not a picture of it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as taken:
+        open_now = {int(name) for name in os.listdir("/proc/self/fd")}
+        while (number := os.dup(0)) < max(open_now):  # no number below is free
+            taken.callback(os.close, number)
+        os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number + left, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def start_server(log_path: Path, *arguments: str | Path, open_files: int | None = None) -> Server:
+    """Start `logstream serve` on a free port with these paths and options; returns once it has printed its address.
+    `open_files`: how many it may have."""
     words, environment = command(("serve", "--port", "0", "--drain", "0.2", *arguments))
+    if open_files is not None:
+        words = [b"sh", b"-c", b'ulimit -n "$1"; shift; exec "$@"', b"sh", b"%d" % open_files, *words]
     with log_path.open("wb") as log:
         process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, env=environment)
     assert process.stdout is not None

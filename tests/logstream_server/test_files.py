@@ -20,6 +20,8 @@ from logstream_server.files import (
     stat_path,
 )
 
+from .process import few_descriptors
+
 HOLE = 1 << 30
 
 
@@ -384,3 +386,16 @@ def test_a_watch_can_be_set_on_the_inode_whatever_its_name(opened: LogFile, log:
     with opened.watchable() as path:
         log.rename(log.with_name("a.log.1"))
         assert os.stat(path).st_ino == opened.identity.inode
+
+
+def test_without_descriptors_a_file_system_is_not_taken_for_an_unknown_one(log: Path) -> None:
+    with few_descriptors(), pytest.raises(OSError, match="Too many open files"):
+        file_system(str(log))
+
+
+def test_the_last_descriptors_are_for_refusing_connections(log: Path) -> None:
+    """A file gets none of them, and keeps none."""
+    before = len(os.listdir("/proc/self/fd"))
+    with few_descriptors(2), pytest.raises(OSError, match="Too many open files"):
+        open_log(str(log), ())
+    assert len(os.listdir("/proc/self/fd")) == before

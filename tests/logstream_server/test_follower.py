@@ -31,7 +31,8 @@ from logstream_server.ring import Entry, EventKind, Ring
 from logstream_server.stream import Stream
 from logstream_server.watch import Watch
 
-from .followed import ByName, Held
+from .followed import ByName, Follow, Held, Told, as_bytes, numbered
+from .process import few_descriptors
 from .tailing.faulty import FaultyFiles
 from .tailing.harness import why_no_mount
 
@@ -399,3 +400,33 @@ def test_another_file_after_one_that_was_gone_for_long_is_told_from_its_start(
     others = [b"line %d of another file" % number for number in range(80)]
     log.write_bytes(b"\n".join(others) + b"\n")
     assert followed.look() == lines + others
+
+
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize("left", range(8))
+def test_without_descriptors_to_look_with_nothing_is_lost_or_repeated(follow: Follow, remote: bool, left: int) -> None:
+    """A look that ends in the middle for want of one says nothing of the files, and the next one begins anew."""
+    old = numbered(1, 100)
+    followed = follow(as_bytes(old), remote=remote)
+    for number in (3, 2):  # these are no news
+        followed.path.with_name(f"app.log.{number}").write_bytes(as_bytes(numbered(number * 1000, number * 1000 + 99)))
+    followed.restart()
+    had = followed.head()
+    wanted = []
+    for turn in range(4):
+        lines = [f"turn {turn}: {line}" for line in numbered(1, 100)]
+        wanted += lines
+        followed.rotate()
+        if turn == 2:  # as copytruncate does
+            followed.path.with_name("app.log.1").rename(followed.path)
+            followed.copy_and_truncate()
+        followed.write(as_bytes(lines))
+        if turn != 1:  # two rotations between two good looks
+            with few_descriptors(left):
+                followed.look()
+                followed.look()
+        if turn == 2:
+            followed.look()
+    followed.settle()
+    told = Told(followed.reader(had))
+    assert (told.lines, told.lost) == (wanted, [])

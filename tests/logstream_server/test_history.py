@@ -21,6 +21,7 @@ from logstream_server.history import Lost, NotNow
 from logstream_server.stream import StreamState, StreamStatus
 
 from .followed import OPTIONS, Follow, Followed, Told, as_bytes, numbered
+from .process import few_descriptors
 from .tailing.harness import mounted, why_no_mount
 
 LONG = 1 << 20
@@ -221,3 +222,14 @@ def test_bytes_that_have_moved_are_read_where_they_are(follow: Follow, remote: b
     followed.path.write_bytes(b"-" * 300 + content[300:700] + b"of another file\n" * 20)
     entries = history.read_leg(followed.stream, wanted, 1000, OPTIONS.max_line_bytes)
     assert b"".join(entry.data for entry in entries) == content[700:791]
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_bytes_that_have_moved_are_not_lost_for_want_of_a_descriptor(follow: Follow, remote: bool) -> None:
+    followed = follow(as_bytes(numbered(1, 100)), remote=remote)
+    position = Position(followed.head()[-1].generation, 0)
+    leg = Leg(position, followed.head()[-1].offset)
+    followed.copy_and_truncate()
+    with few_descriptors(), pytest.raises(NotNow, match="Too many open files"):
+        history.read_leg(followed.stream, leg, 10_000, OPTIONS.max_line_bytes)
+    assert history.read_leg(followed.stream, leg, 10_000, OPTIONS.max_line_bytes)

@@ -146,6 +146,7 @@ def test_who_finds_no_place_is_counted(serve: Serve, log: Path) -> None:
         assert server.get("/api/v1/streams/a.log/events").status == 503
     assert server.get("/", host="evil.example").status == 403
     assert refused(server) == {"clients": 2, "host": 1}
+    assert "ERROR" not in server.log
 
 
 def test_the_process_and_its_version_are_told(server: Server) -> None:

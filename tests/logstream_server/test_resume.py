@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from logstream_server.history import NotNow
 from logstream_server.resume import Resumed
 
 from .followed import Follow, Followed, Told, as_bytes, numbered
+from .process import few_descriptors
 from .tailing.harness import mounted, why_no_mount
 
 
@@ -266,6 +268,19 @@ def test_a_file_system_that_refuses_disproves_nothing(tmp_path: Path) -> None:
                 come_back(followed, followed.head())
         finally:
             followed.close()
+
+
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize("left", range(4))
+def test_without_descriptors_nothing_is_proven_and_nothing_disproven(follow: Follow, remote: bool, left: int) -> None:
+    """The reader waits, or is honoured in full."""
+    followed = follow(as_bytes(LINES), remote=remote)
+    had = followed.head()
+    wanted = rotated(followed, 1, 2)
+    followed.restart()
+    with few_descriptors(left), contextlib.suppress(NotNow):
+        assert come_back(followed, had).recovered
+    assert rest(followed, come_back(followed, had)) == wanted
 
 
 def test_who_wants_the_start_gets_the_current_file_and_the_end_of_a_rotated_one(follow: Follow) -> None:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from logstream_server.cursor import parse_cursor
+from logstream_server.cursor import cursor_at, encode_cursor, parse_cursor
 from logstream_server.resume import resume
+from logstream_server.retrieve import Unavailable
 from logstream_server.ring import Ring
 from logstream_server.snapshot import Changed, NoFile, Snapshot, Tag, parse_tag
 from logstream_server.stream import Stream
 
 from .followed import Follow, numbered
+from .process import few_descriptors
 
 LINES = "".join(f"line {number}\n" for number in range(2000)).encode()
 
@@ -156,3 +158,12 @@ def test_the_cursor_is_the_place_behind_the_bytes(follow: Follow) -> None:
     taken = b"".join(entry.data for chunk in followed.reader(start.positions).to_head() for entry in chunk.entries)
     assert taken.decode().splitlines() == numbered(2, 4)
     snapshot.release()
+
+
+def test_for_want_of_a_descriptor_it_is_not_taken_for_another_file(follow: Follow) -> None:
+    followed = follow(LINES)
+    token = encode_cursor(cursor_at("app.log", followed.head()))
+    (mark,) = parse_cursor(token).marks
+    with few_descriptors(), pytest.raises(Unavailable, match="Too many open files"):
+        Snapshot.take_with(followed.stream, mark)
+    Snapshot.take_with(followed.stream, mark).release()
