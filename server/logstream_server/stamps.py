@@ -55,9 +55,9 @@ def parse_stamped(line: bytes) -> Stamp | Damaged | None:
     """The stamp of a line without its newline; None for a line that is not of a bench."""
     if not line.startswith(MARKER):
         return None
+    if line[_TIME.stop : _SUM.stop] != b" %08x" % crc32(line[_SUM.stop :], crc32(line[: _TIME.stop])):
+        return Damaged()
     try:
-        if int(line[_SUM], 16) != crc32(line[_SUM.stop :], crc32(line[: _TIME.stop])):
-            return Damaged()
         return Stamp(line[_RUN], int(line[_SEQ]), int(line[_TIME]))
     except ValueError:  # a digit that is none
         return Damaged()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from logstream_server.stamps import MIN_LINE_BYTES, Damaged, Stamp, encode_stamped, padding, parse_stamped
@@ -25,6 +25,7 @@ def test_a_line_of_something_else_has_no_stamp(line: bytes) -> None:
 
 
 @given(st.integers(0, len(LINE) - 2), st.integers(0, 255))
+@example(place=58, value=0)  # the blank before the check sum
 def test_a_changed_byte_is_damage_or_makes_it_another_line(place: int, value: int) -> None:
     changed = LINE[:place] + bytes((value,)) + LINE[place + 1 : -1]
     if changed != LINE[:-1]:
