@@ -29,10 +29,10 @@ from .files import (
 )
 from .framing import MARKER_BYTES, LineFramer
 from .ledger import Ledger
-from .missed import Missed, Unsettled
+from .missed import Found, Missed, Unsettled
 from .reading import Reading, find_rest, is_resaved, last_line_start, mark_of, was_read
 from .ring import EventKind, StreamEvent
-from .siblings import holds, read_head
+from .siblings import holds
 from .stream import Stream, StreamStatus
 from .watch import Watch
 
@@ -374,23 +374,23 @@ class Follower:
         if len(self._draining) > MAX_DRAINING:
             self._retire_if_spent(self._draining[0], float("inf"))
 
-    def _find_missed(self, now: float, newest: follow.Identity, *, replaces: bool = False) -> list[LogFile]:
+    def _find_missed(self, now: float, newest: follow.Identity, *, replaces: bool = False) -> list[Found]:
         """Files that came and went between two looks; `replaces`: `newest` is not the current file. Raises
         Unsettled."""
         readings = [*self._draining, *([self._current] if self._current else [])]
         current = None if replaces else self._current
         return self._missed.find(now, newest, readings, current, keep_open=self.watch.keeps_open)
 
-    def _find_missed_before(self, file: LogFile, now: float, *, replaces: bool = False) -> list[LogFile]:
+    def _find_missed_before(self, file: LogFile, now: float, *, replaces: bool = False) -> list[Found]:
         """The same, before a file that was opened for this; it is given back when that fails."""
         with given_back_on_error(file):
             return self._find_missed(now, file.identity, replaces=replaces)
 
-    def _read_missed(self, missed: list[LogFile], now: float) -> bool:
+    def _read_missed(self, missed: list[Found], now: float) -> bool:
         """They are read before what is at the path now. True: there are some."""
-        for file in missed:
-            reading = self._new_reading(file, now)
-            reading.replaced_at, reading.first = now, _first_bytes(file)
+        for found in missed:
+            reading = self._new_reading(found.file, now)
+            reading.replaced_at, reading.first = now, found.first
             self._draining.append(reading)
         return bool(missed)
 
@@ -547,14 +547,6 @@ class Follower:
         self._condition.complain(StreamStatus.REFUSED, error.reason)
         self._first = self._first and self._current is not None
         return max(self.options.poll_interval_s, RETRY_S)
-
-
-def _first_bytes(file: LogFile) -> bytes:
-    """None where they cannot be read now: they tell more surely which file it is, but it is read without them."""
-    try:
-        return read_head(file)
-    except OSError:
-        return b""
 
 
 _SENTENCES: Final = {

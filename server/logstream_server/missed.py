@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from . import follow
@@ -24,6 +24,7 @@ from .siblings import (
     Sibling,
     leads_to_itself,
     open_sibling,
+    read_head,
     settled_siblings,
     surely_holds,
 )
@@ -39,6 +40,15 @@ ENDED_KEPT: Final = 16
 class Unsettled(Exception):
     """Names change at this very moment, so that it cannot be said which files came before which. Look again soon.
     Internal to tailing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that came and went, and what it began with when it was found: a copy may be written over before it is
+    read, and then by one of what is read elsewhere."""
+
+    file: LogFile
+    first: bytes
 
 
 class Missed:
@@ -80,7 +90,7 @@ class Missed:
         current: Reading | None,
         *,
         keep_open: bool,
-    ) -> list[LogFile]:
+    ) -> list[Found]:
         """Those that are to be read before `newest`, the oldest first; the caller takes the references. `readings`: all
         that are being read, and that of `newest`, if it is one of them, as `current`. Raises Unsettled, but not for
         long."""
@@ -89,14 +99,15 @@ class Missed:
             return []
         with given_back_on_error(*files):
             self._wait_until_settled(now, older)
+            firsts = [read_head(file) for file in files]  # before they are compared: what is compared has begun so
             is_known = self._are_known(files, older, readings, current)
             self._neighbours.learn(older, self._stream.roots)
         missed = []
-        for file, is_old in zip(files, is_known, strict=True):
+        for file, first, is_old in zip(files, firsts, is_known, strict=True):
             if is_old:
                 file.release()
             else:
-                missed.append(file)
+                missed.append(Found(file, first))
         return missed
 
     def _are_known(

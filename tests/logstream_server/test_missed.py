@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from logstream_server import siblings
+from logstream_server import missed, siblings
+from logstream_server.cursor import HEAD_BYTES
 from logstream_server.files import LogFile
 from logstream_server.framing import LineFramer
 from logstream_server.ledger import Ledger
 from logstream_server.missed import SETTLE_S, Missed, Unsettled
-from logstream_server.reading import Reading
+from logstream_server.reading import Reading, is_begun_copy
 from logstream_server.ring import Ring
 from logstream_server.siblings import Sibling, list_siblings
 from logstream_server.stream import Stream
@@ -55,10 +56,10 @@ class Beside:
     def found(self) -> list[str]:
         """The names of what is to be read before what is at the path now."""
         newest = LogFile(str(self.path), (), keep_open=False).identity
-        files = self.missed.find(0.0, newest, [self.current], self.current, keep_open=True)
-        for file in files:
-            file.release()
-        return [Path(file.path).name for file in files]
+        found = self.missed.find(0.0, newest, [self.current], self.current, keep_open=True)
+        for each in found:
+            each.file.release()
+        return [Path(each.file.path).name for each in found]
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_a_new_file_may_have_the_inode_of_one_that_was_read_and_deleted(beside: 
     new.write_bytes(as_bytes(numbered(601, 700)))
     gone.seen = replace(gone.seen, identity=LogFile(str(new), (), keep_open=False).identity)
     found = beside.missed.find(0.0, beside.current.identity, [gone, beside.current], beside.current, keep_open=False)
-    assert [file.path for file in found] == [str(new)]
+    assert [each.file.path for each in found] == [str(new)]
 
 
 @pytest.mark.parametrize("is_read", [True, False])
@@ -128,6 +129,23 @@ def test_a_file_that_is_read_by_name_is_no_news_under_another_one(
     old.rename(tmp_path / "app.log.2")
     found = beside.missed.find(0.0, beside.current.identity, [reading, beside.current], beside.current, keep_open=False)
     assert found == []
+
+
+def test_what_a_file_began_with_is_from_before_it_was_compared(
+    beside: Beside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one copy that there is may be written over at any moment, by what is read elsewhere; that was told twice."""
+    copy = tmp_path / "app.log.1"
+    copy.write_bytes(OTHERS)
+
+    def compared_then_written_over(file: LogFile, reading: Reading, least_bytes: int) -> bool:
+        verdict = is_begun_copy(file, reading, least_bytes)
+        copy.write_bytes(b"")
+        return verdict
+
+    monkeypatch.setattr(missed, "is_begun_copy", compared_then_written_over)
+    (found,) = beside.missed.find(0.0, beside.current.identity, [beside.current], beside.current, keep_open=False)
+    assert (found.file.path, found.first) == (str(copy), OTHERS[:HEAD_BYTES])
 
 
 def test_what_came_after_the_newest_is_for_the_next_look(beside: Beside, tmp_path: Path) -> None:
@@ -169,10 +187,10 @@ def test_names_that_change_all_the_time_are_waited_for_but_not_for_ever(
     names: list[str] = []
 
     def find(now: float) -> None:
-        files = beside.missed.find(now, newest, [beside.current], beside.current, keep_open=True)
-        for file in files:
-            file.release()
-        names.extend(Path(file.path).name for file in files)
+        found = beside.missed.find(now, newest, [beside.current], beside.current, keep_open=True)
+        for each in found:
+            each.file.release()
+        names.extend(Path(each.file.path).name for each in found)
 
     monkeypatch.setattr(siblings, "list_siblings", listed_then_renamed)
     for now in (1000.0, 1000.0 + SETTLE_S / 2):
