@@ -24,17 +24,17 @@ from typing import Final
 import msgspec
 
 from .client import LogStreamClient, Subscription
-from .cursor import BadCursor, parse_cursor
-from .errors import CannotFollow, LogstreamError, Problem, SettingsError
+from .cursor import parse_cursor
+from .errors import CannotFollow, LogstreamError
 from .events import ClientEvent, Disconnected, Hello, Lines
-from .filters import BadFilter, parse_filter
+from .filters import parse_filter
 from .lookback import begin_since
 from .paint import painted, plain
 from .printer import Look, Printer
 from .query import Wish
 from .resume import Resumed
 from .stream import Stream
-from .tailoptions import Color, TailOptions, is_url, shown
+from .tailoptions import Color, TailOptions, is_url, patterns, shown
 from .times import Since, first_time, parse_since
 from .trust import Access, open_access
 
@@ -78,7 +78,7 @@ class Tail:
     def __init__(self, options: TailOptions, now: datetime, look: Look) -> None:
         self._options = options
         self._now = now
-        self._since = None if options.since is None else _read_since(options.since, now)
+        self._since = None if options.since is None else parse_since(options.since, now)
         self._wish = _wish(options)
         self._labels = _labels(options.targets)
         names = [label for target, label in self._labels.items() if not is_url(target)]
@@ -161,7 +161,7 @@ class Tail:
         options = self._options
         streams = await _find_streams(url, access, options.streams)
         lines = options.lines if self._since is None else _SERVER_SINCE_LINES
-        start = (lines, options.cursor, options.from_start, _patterns(options.grep), _patterns(options.exclude))
+        start = (lines, options.cursor, options.from_start, patterns(options.grep), patterns(options.exclude))
         if self._since is not None:
             for stream in streams:
                 await self._look_back_at_server(url, stream, access)
@@ -225,34 +225,11 @@ def _host(url: str) -> str:
     return shown(url).partition("://")[2].partition("/")[0]
 
 
-def _read_since(text: str, now: datetime) -> float:
-    try:
-        return parse_since(text, now)
-    except ValueError as error:
-        advice = "must be a span such as 90s, 10m, 2h or 1d, or a time such as 14:30, 2026-11-24 or '2026-11-24 14:30'"
-        raise SettingsError((Problem("--since", text, advice),)) from error
-
-
 def _wish(options: TailOptions) -> Wish:
-    """What is wanted of a file; SettingsError names all faults."""
-    problems = []
-    cursor, chosen = None, parse_filter()
-    try:
-        cursor = parse_cursor(options.cursor) if options.cursor is not None else None
-    except BadCursor as error:
-        problems.append(Problem("--cursor", None, f"not a cursor: {error.reason}"))
-    try:
-        chosen = parse_filter(_patterns(options.grep), _patterns(options.exclude))
-    except BadFilter as error:
-        reason = error.reason.removeprefix(f"{error.parameter}: ")
-        problems.append(Problem(f"--{error.parameter}", error.pattern or None, reason))
-    if problems:
-        raise SettingsError(tuple(problems))
+    """What is wanted of a file."""
+    cursor = parse_cursor(options.cursor) if options.cursor is not None else None
+    chosen = parse_filter(patterns(options.grep), patterns(options.exclude))
     return Wish(tail=None if cursor else options.lines, cursor=cursor, from_start=options.from_start, filter=chosen)
-
-
-def _patterns(pattern: str | None) -> list[str]:
-    return [pattern] if pattern else []
 
 
 @contextmanager

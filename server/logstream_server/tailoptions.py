@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
 from .addresses import SCHEMES, display_url
+from .cursor import BadCursor, parse_cursor
 from .errors import Problem
 from .forms import one_of, text, whole
 from .options import Collected, arguments, option, read_arguments, repeatable, switch
 from .settings import MAX_TAIL_LINES
+from .times import parse_since
 
+_SOME_TIME: Final = datetime(2026, 1, 1, tzinfo=UTC)
+"""Whether a time can be read does not depend on the clock."""
+_SINCE_ADVICE: Final = (
+    "must be a span such as 90s, 10m, 2h or 1d, or a time such as 14:30, 2026-11-24 or '2026-11-24 14:30'"
+)
 _TARGET: Final = text("FILE|URL", "a file, or a server's address")
 
 
@@ -86,6 +94,11 @@ def shown(target: str) -> str:
     return display_url(target) if is_url(target) else target
 
 
+def patterns(pattern: str | None) -> list[str]:
+    """What a filter is made of; an empty pattern says nothing."""
+    return [pattern] if pattern else []
+
+
 def _conflicts(options: TailOptions, given: Collected) -> Iterator[Problem]:
     if not options.targets and not any(problem.name == "FILE|URL" for problem in given.problems):
         yield Problem("FILE|URL", None, "say what to follow")
@@ -101,6 +114,29 @@ def _conflicts(options: TailOptions, given: Collected) -> Iterator[Problem]:
         yield Problem(" and ".join(starts), None, "each say where to begin; keep one")
     if options.cursor is not None and (len(options.targets) > 1 or len(options.streams) > 1):
         yield Problem("--cursor", None, "is of one stream; give one source")
+    yield from _unreadable(options)
+
+
+def _unreadable(options: TailOptions) -> Iterator[Problem]:
+    """What only its own module can read."""
+    from .filters import BadFilter, parse_filter  # noqa: PLC0415 - RE2 takes long to load, and `--help` needs none
+
+    try:
+        if options.since is not None:
+            parse_since(options.since, _SOME_TIME)
+    except ValueError:
+        yield Problem("--since", options.since, _SINCE_ADVICE)
+    try:
+        if options.cursor is not None:
+            parse_cursor(options.cursor)
+    except BadCursor as error:
+        yield Problem("--cursor", None, f"not a cursor: {error.reason}")
+    for grep, exclude in ((options.grep, None), (None, options.exclude)):
+        try:
+            parse_filter(patterns(grep), patterns(exclude))
+        except BadFilter as error:
+            reason = error.reason.removeprefix(f"{error.parameter}: ")
+            yield Problem(f"--{error.parameter}", error.pattern or None, reason)
 
 
 _FOR_SERVERS: Final = {"streams", "no_resume", "token_file", "ca_file", "insecure"}

@@ -9,6 +9,8 @@ import pytest
 from logstream_server.errors import SettingsError
 from logstream_server.tailoptions import Color, TailOptions, shown
 
+CURSOR = "AQAFYS5sb2cBAAAAAACYaNsAAAAAAAAACM4kvFDi2vX4ziS8UOLa9fiEpI6M"
+
 
 def test_tail_needs_only_what_to_follow() -> None:
     assert TailOptions.from_argv(["http://h:8080"]) == TailOptions(("http://h:8080",), lines=10)
@@ -23,7 +25,7 @@ def test_every_option_of_tail_reaches_its_field() -> None:
     )
     flags += more
     assert TailOptions.from_argv(["http://h", *flags]) == expected
-    assert TailOptions.from_argv(["x", "--cursor=c"]) == TailOptions(("x",), cursor="c")
+    assert TailOptions.from_argv(["x", f"--cursor={CURSOR}"]) == TailOptions(("x",), cursor=CURSOR)
     assert TailOptions.from_argv(["x", "y", "--since=1h"]) == TailOptions(("x", "y"), since="1h")
     assert TailOptions.from_argv(["x", "-fn5"]) == TailOptions(("x",), lines=5, follow=True)
     assert TailOptions.from_argv(["x", "--from-start"]) == TailOptions(("x",), from_start=True)
@@ -34,10 +36,14 @@ def test_every_option_of_tail_reaches_its_field() -> None:
     [
         pytest.param([], "FILE|URL: say what to follow", id="nothing to follow"),
         pytest.param([""], "FILE|URL '': must be a file, or a server's address", id="an empty word to follow"),
-        pytest.param(["a", "b", "--cursor=c"], "--cursor: is of one stream; give one source", id="a cursor for two"),
+        pytest.param(
+            ["a", "b", f"--cursor={CURSOR}"], "--cursor: is of one stream; give one source", id="a cursor for two"
+        ),
         pytest.param(["a", "-xn5"], "-xn5: no such option", id="no such letter"),
         pytest.param(
-            ["a", "-n5", "--cursor=c"], "--lines and --cursor: each say where to begin; keep one", id="two starts"
+            ["a", "-n5", f"--cursor={CURSOR}"],
+            "--lines and --cursor: each say where to begin; keep one",
+            id="two starts",
         ),
         pytest.param(
             ["ftp://u:secret@h/log?token=secret"],
@@ -50,6 +56,15 @@ def test_every_option_of_tail_reaches_its_field() -> None:
             "--stream: is for servers, and 'a' is a file\n"
             "--token-file: is for servers, and 'a' is a file",
             id="options for servers, with a file",
+        ),
+        pytest.param(
+            ["a", "--color=pink", "--since=soon", "--grep=(", "--exclude=["],
+            "--color 'pink': must be one of auto, always, never\n"
+            "--since 'soon': must be a span such as 90s, 10m, 2h or 1d, or a time such as 14:30, 2026-11-24 or "
+            "'2026-11-24 14:30'\n"
+            "--grep '(': missing ): \"(\"\n"
+            "--exclude '[': missing ]: \"[\"",
+            id="a time and both patterns, with all other faults",
         ),
     ],
 )
