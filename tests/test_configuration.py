@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from logstream_operator import settings as operator_settings
-from logstream_server.options import specs_of
+from logstream_server.commandline.options import specs_of
 from logstream_server.settings import Settings
 
 ROOT = Path(__file__).parent.parent

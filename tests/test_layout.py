@@ -1,9 +1,11 @@
-"""The layout: each module is core or shell, core ones are under the contract, and each has its test file."""
+"""The layout: what says that it is pure is under the contract, and each module has its test file."""
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +15,27 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = {"logstream_server": ROOT / "server", "logstream_operator": ROOT / "operator"}
 
 TESTED_ELSEWHERE: dict[str, str] = {
-    "logstream_server.reading": "by the model test in test_follower.py",
+    "logstream_server.tailing.reading": "by the model test in test_follower.py",
     "logstream_operator.__main__": "by test_lifecycle.py, which starts the program",
     "logstream_server.__main__": "a call of cli.main; every test in test_cli.py comes in through it",
 }
 """Modules without a test file of their own, each with where it is tested and why there."""
 
 
-def modules(package: str) -> set[str]:
-    """The names of the modules of a package, without the package's own."""
-    files = (PACKAGES[package] / package).glob("*.py")
-    return {file.stem for file in files} - {"__init__"}
+def modules(package: str) -> dict[str, Path]:
+    """The modules of a package by their full names, without the packages' own."""
+    files = (PACKAGES[package] / package).rglob("*.py")
+    return {
+        ".".join(file.relative_to(PACKAGES[package]).with_suffix("").parts): file
+        for file in files
+        if file.name != "__init__.py"
+    }
+
+
+def file_of_tests(module: str) -> Path:
+    """Where the tests of a module are: in the same folder below tests/."""
+    *folders, name = module.split(".")
+    return ROOT.joinpath("tests", *folders, f"test_{name}.py")
 
 
 def contracts(kind: str) -> list[dict[str, Any]]:
@@ -32,53 +44,55 @@ def contracts(kind: str) -> list[dict[str, Any]]:
     return [each for each in table["contracts"] if each["type"] == kind]
 
 
-def layers(package: str) -> list[set[str]]:
-    """The names in each layer of a package, highest first."""
-    (found,) = [each for each in contracts("layers") if each["containers"] == [package]]
-    return [set(re.findall(r"\w+", layer)) for layer in found["layers"]]
+def core() -> list[str]:
+    """The patterns of all modules that are kept from I/O."""
+    return [name for each in contracts("forbidden") for name in each["source_modules"]]
+
+
+def says_that_it_is_pure(file: Path) -> bool:
+    """By its docstring."""
+    return bool(re.search(r"\b(Pure|No I/O)\b", ast.get_docstring(ast.parse(file.read_text())) or ""))
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_every_module_is_in_exactly_one_layer(package: str) -> None:
-    listed = [name for layer in layers(package) for name in layer]
-    assert sorted(listed) == sorted(set(listed)), "a module is listed twice in pyproject.toml"
-    missing = modules(package) - set(listed)
-    assert not missing, f"add to `layers` in pyproject.toml, as core (last) or shell (first): {sorted(missing)}"
+def test_what_says_that_it_is_pure_is_kept_from_io(package: str) -> None:
+    pure = {name for name, file in modules(package).items() if says_that_it_is_pure(file)}
+    unkept = {name for name in pure if not any(fnmatchcase(name, pattern) for pattern in core())}
+    assert pure
+    assert not unkept, f"add to `source_modules` in pyproject.toml, or say something else: {sorted(unkept)}"
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_every_core_module_is_kept_from_io(package: str) -> None:
-    there = modules(package) & layers(package)[-1]
-    prefix = f"{package}."
-    kept = {
-        name.removeprefix(prefix)
-        for each in contracts("forbidden")
-        for name in each["source_modules"]
-        if name.startswith(prefix)
-    }
-    assert kept == there, "the core modules in `layers` that exist and `source_modules` must be the same"
+def test_what_is_kept_from_io_is_there() -> None:
+    there = [name for package in PACKAGES for name in modules(package)]
+    gone = {pattern for pattern in core() if not any(fnmatchcase(name, pattern) for name in there)}
+    assert not gone
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_module_has_its_test_file(package: str) -> None:
-    there = {path.stem.removeprefix("test_") for path in (ROOT / "tests" / package).glob("test_*.py")}
-    untested = {f"{package}.{name}" for name in modules(package) - there} - TESTED_ELSEWHERE.keys()
-    assert not untested, f"write tests/{package}/test_<module>.py, or say in TESTED_ELSEWHERE why not: {untested}"
+    untested = {name for name in modules(package) if not file_of_tests(name).exists()} - TESTED_ELSEWHERE.keys()
+    assert not untested, f"write tests/..., or say in TESTED_ELSEWHERE why not: {untested}"
 
 
 @pytest.mark.parametrize("module", TESTED_ELSEWHERE)
 def test_an_exception_is_still_needed(module: str) -> None:
-    package, name = module.split(".")
-    assert name in modules(package)
-    assert not (ROOT / "tests" / package / f"test_{name}.py").exists()
+    assert module in modules(module.split(".", maxsplit=1)[0])
+    assert not file_of_tests(module).exists()
 
 
-@pytest.mark.parametrize(
-    "folder", ["server", "operator", "tests", "tests/logstream_server", "tests/logstream_operator"]
-)
-def test_folders_that_are_no_packages_stay_so(folder: str) -> None:
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_folder_says_what_it_is_for(package: str) -> None:
+    faces = list((PACKAGES[package] / package).rglob("__init__.py"))
+    assert faces
+    assert all(ast.get_docstring(ast.parse(face.read_text())) for face in faces)
+
+
+def test_folders_that_are_no_packages_stay_so() -> None:
     """With an __init__.py, `operator` would stand in for Python's own module of that name."""
-    assert not (ROOT / folder / "__init__.py").exists()
+    assert not [folder for folder in ("server", "operator") if (ROOT / folder / "__init__.py").exists()]
+    found = [face for package in PACKAGES for face in (ROOT / "tests" / package).rglob("__init__.py")]
+    assert found == []
+    assert not (ROOT / "tests" / "__init__.py").exists()
 
 
 @pytest.mark.parametrize("folder", PACKAGES.values(), ids=str)

@@ -18,19 +18,19 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
-from .access import is_own_name
-from .door import Door
-from .gate import Why
-from .health import health_routes
-from .login import login_routes
-from .metrics import metrics_routes
-from .page import page_routes, read_assets
-from .problems import HANDLERS, problem
-from .rest import create_api
+from .access.access import is_own_name
+from .access.door import Door
+from .access.gate import Why
+from .endpoints.health import health_routes
+from .endpoints.login import login_routes
+from .endpoints.metrics import metrics_routes
+from .endpoints.page import page_routes, read_assets
+from .endpoints.problems import HANDLERS, problem
+from .endpoints.rest import create_api
+from .endpoints.status import status_routes
+from .endpoints.ws import socket_endpoint
 from .service import Service
 from .settings import Settings
-from .status import status_routes
-from .ws import socket_endpoint
 
 
 class State(TypedDict):

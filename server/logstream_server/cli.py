@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from . import __version__
-from .demooptions import DemoOptions
+from .client.tailoptions import TailOptions
+from .commandline.options import did_you_mean, misspelt_variables, read_arguments, render_options, wants_help
+from .demo.demooptions import DemoOptions
 from .errors import LogstreamError, SettingsError
-from .options import did_you_mean, misspelt_variables, read_arguments, render_options, wants_help
 from .settings import Settings
-from .tailoptions import TailOptions
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -106,17 +106,17 @@ def serve(environ: Mapping[str, str], argv: Sequence[str]) -> int:
 def tail(environ: Mapping[str, str], argv: Sequence[str]) -> int:
     """`logstream tail`: until interrupted, or until the server says that there will be no more."""
     options = TailOptions.from_argv(argv)
-    from .tail import run_tail  # noqa: PLC0415 - reason in the module's docstring
+    from .client.tail import run_tail  # noqa: PLC0415 - reason in the module's docstring
 
     return run_tail(options, environ)
 
 
 def bench(_environ: Mapping[str, str], argv: Sequence[str]) -> int:
     """`logstream bench`: until the time is over."""
-    from .benchoptions import BenchOptions  # noqa: PLC0415 - reason in the module's docstring
+    from .bench.benchoptions import BenchOptions  # noqa: PLC0415 - reason in the module's docstring
 
     options = BenchOptions.from_argv(argv)
-    from .bench import run_bench  # noqa: PLC0415 - likewise
+    from .bench.bench import run_bench  # noqa: PLC0415 - likewise
 
     return run_bench(options)
 
@@ -124,14 +124,14 @@ def bench(_environ: Mapping[str, str], argv: Sequence[str]) -> int:
 def demo(_environ: Mapping[str, str], argv: Sequence[str]) -> int:
     """`logstream demo`: until a signal ends it."""
     options = DemoOptions.from_argv(argv)
-    from .demo import run_demo  # noqa: PLC0415 - reason in the module's docstring
+    from .demo.demo import run_demo  # noqa: PLC0415 - reason in the module's docstring
 
     return run_demo(options)
 
 
 def completion(_environ: Mapping[str, str], argv: Sequence[str]) -> int:
     """`logstream completion`: prints a script."""
-    from .completion import CompletionOptions, render_completion  # noqa: PLC0415 - reason in the module's docstring
+    from .commandline.completion import CompletionOptions, render_completion  # noqa: PLC0415 - reason in the module's docstring
 
     options = CompletionOptions.from_argv(argv)
     commands = {name: (each.summary, each.options()) for name, each in COMMANDS.items()}
@@ -140,7 +140,7 @@ def completion(_environ: Mapping[str, str], argv: Sequence[str]) -> int:
 
 def manual(_environ: Mapping[str, str], argv: Sequence[str]) -> int:
     """`logstream manual`: prints a page for `man`."""
-    from .manual import Entry, render_manual  # noqa: PLC0415 - reason in the module's docstring
+    from .commandline.manual import Entry, render_manual  # noqa: PLC0415 - reason in the module's docstring
 
     NoOptions.from_argv(argv)
     entries = {name: Entry(c.usage, c.text, c.options(), c.reads_variables) for name, c in COMMANDS.items()}
@@ -148,13 +148,13 @@ def manual(_environ: Mapping[str, str], argv: Sequence[str]) -> int:
 
 
 def _bench_options() -> type:
-    from .benchoptions import BenchOptions  # noqa: PLC0415 - with the formats, and so with half of the server
+    from .bench.benchoptions import BenchOptions  # noqa: PLC0415 - with the formats, and so with half of the server
 
     return BenchOptions
 
 
 def _completion_options() -> type:
-    from .completion import CompletionOptions  # noqa: PLC0415 - with what writes the scripts, which nothing else needs
+    from .commandline.completion import CompletionOptions  # noqa: PLC0415 - with what writes the scripts, which nothing else needs
 
     return CompletionOptions
 

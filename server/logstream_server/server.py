@@ -17,16 +17,16 @@ from typing import Any, Final
 
 import uvicorn
 
+from .access.certificate import CertificateFiles
 from .app import create_app, create_metrics_app
-from .arrival import http_protocol
-from .certificate import CertificateFiles
 from .descriptors import complaint, current_shares
 from .errors import CannotListen
 from .journal import configure_log
-from .protocol import TakeoverProtocol
 from .service import Service
 from .settings import LogLevel, Settings
-from .tls import Reception, behind_tls
+from .transport.arrival import http_protocol
+from .transport.protocol import TakeoverProtocol
+from .transport.tls import Reception, behind_tls
 
 log = logging.getLogger(__name__)
 

@@ -9,28 +9,30 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from . import __version__, history, messages
-from .certificate import CertificateFiles
-from .channel import Subscription
-from .connection import Connection
-from .cursor import Positions
-from .discovery import parse_sources
-from .door import Door
+from . import __version__
+from .access.certificate import CertificateFiles
+from .access.door import Door
+from .access.gate import Gate
+from .access.tokens import TokenFiles
+from .encoding import messages
+from .encoding.frames import Opcode, encode_frame
+from .encoding.messages import SetFilter, Subscribe, Unsubscribe, parse_client_message
+from .encoding.view import Format, View
 from .errors import INTERNAL_ERROR, BadQuery, CloseCode
-from .filters import parse_filter
-from .follower import FollowOptions
-from .frames import Opcode, encode_frame
-from .gate import Gate
-from .history import NotNow
-from .hub import Hub, HubOptions
-from .messages import SetFilter, Subscribe, Unsubscribe, parse_client_message
-from .query import Wish, as_list, wish_of
-from .resume import Resumed, from_start, resume
+from .fanout.channel import Subscription
+from .fanout.connection import Connection
+from .fanout.hub import Hub, HubOptions
+from .fanout.query import Wish, as_list, wish_of
+from .history import history
+from .history.history import NotNow
+from .history.resume import Resumed, from_start, resume
+from .lines.cursor import Positions
+from .lines.filters import parse_filter
 from .settings import Settings
-from .stream import Stream, StreamStatus
-from .tailer import LogMonitor
-from .tokens import TokenFiles
-from .view import Format, View
+from .tailing.discovery import parse_sources
+from .tailing.follower import FollowOptions
+from .tailing.stream import Stream, StreamStatus
+from .tailing.tailer import LogMonitor
 
 log = logging.getLogger(__name__)
 

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv6Address, ip_address
 
-from .errors import Problem, SettingsError
-from .forms import (
+from .commandline.forms import (
     BASE_PATH,
     HOST,
     NAMED_PATH,
     NETWORK,
     ORIGIN,
     NamedPath,
+    Network,
     one_of,
     or_off,
     seconds,
@@ -32,8 +32,8 @@ from .forms import (
     text,
     whole,
 )
-from .options import Collected, arguments, collect, option, repeatable, switch
-from .visitors import Network
+from .commandline.options import Collected, arguments, collect, option, repeatable, switch
+from .errors import Problem, SettingsError
 
 KIB = 1 << 10
 MIB = 1 << 20

@@ -17,13 +17,13 @@ from logstream_operator.assess import BAD_STATES
 from logstream_operator.roots import DEFAULT_ROOTS, parse_roots
 from logstream_operator.servers import Answer
 from logstream_operator.workload import DEFAULT_RESOURCES, USER, render_environment
-from logstream_server.forms import NamedPath
-from logstream_server.options import specs_of
-from logstream_server.ring import Ring
+from logstream_server.commandline.forms import NamedPath
+from logstream_server.commandline.options import specs_of
+from logstream_server.endpoints.status import TROUBLED, describe
+from logstream_server.lines.ring import Ring
 from logstream_server.service import Service
 from logstream_server.settings import Settings as ServerSettings
-from logstream_server.status import TROUBLED, describe
-from logstream_server.stream import Stream, StreamStatus
+from logstream_server.tailing.stream import Stream, StreamStatus
 
 from .examples import resolved
 

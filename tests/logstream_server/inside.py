@@ -15,8 +15,8 @@ from typing import Any, Self, TypeVar
 
 import uvicorn
 
-from logstream_server.frames import Message, Opcode, ProtocolError, encode_frame, parse_server_frames
-from logstream_server.protocol import TakeoverProtocol
+from logstream_server.encoding.frames import Message, Opcode, ProtocolError, encode_frame, parse_server_frames
+from logstream_server.transport.protocol import TakeoverProtocol
 
 from .process import eventually
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from logstream_server.frames import Header, Opcode
+from logstream_server.encoding.frames import Header, Opcode
 
 Lie = Callable[[int, int, bytes], list[bytes]]
 """What becomes of a frame: (number of the connection, number of its data frame, frame) to frames, both from 0."""

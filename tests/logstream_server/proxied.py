@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .tailing.harness import free_port
+from .scenarios.harness import free_port
 
 CONFIG = """
 daemon off; pid {folder}/nginx.pid; error_log stderr warn; events {{}}

@@ -15,8 +15,8 @@ from websockets.frames import Close
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from logstream_server.client import LogStreamClient, Patience
-from logstream_server.events import (
+from logstream_server.client.client import LogStreamClient, Patience
+from logstream_server.encoding.events import (
     ClientEvent,
     Lines,
 )

@@ -11,16 +11,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from logstream_server.channel import Lag, Subscription
-from logstream_server.discovery import parse_source
-from logstream_server.filters import EVERY_LINE, LineFilter
-from logstream_server.follower import FollowOptions
-from logstream_server.frames import parse_server_frames
-from logstream_server.hub import Hub, HubOptions
-from logstream_server.roster import LEAD_S
-from logstream_server.stream import Stream
-from logstream_server.tailer import LogMonitor
-from logstream_server.view import Format, View
+from logstream_server.encoding.frames import parse_server_frames
+from logstream_server.encoding.view import Format, View
+from logstream_server.fanout.channel import Lag, Subscription
+from logstream_server.fanout.hub import Hub, HubOptions
+from logstream_server.fanout.roster import LEAD_S
+from logstream_server.lines.filters import EVERY_LINE, LineFilter
+from logstream_server.tailing.discovery import parse_source
+from logstream_server.tailing.follower import FollowOptions
+from logstream_server.tailing.stream import Stream
+from logstream_server.tailing.tailer import LogMonitor
 
 RING_BYTES = 2 << 20
 LINE = "x" * 180

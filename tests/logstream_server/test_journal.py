@@ -136,7 +136,7 @@ def test_a_server_logs_in_its_form_and_never_a_token_or_a_query(serve: Serve, tm
         assert secret not in server.log
     if form is LogFormat.JSON:
         assert all(line.keys() >= {"time", "level", "logger", "message"} for line in objects(server.log))
-        assert "logstream_server.condition" in {line["logger"] for line in objects(server.log)}
+        assert "logstream_server.tailing.condition" in {line["logger"] for line in objects(server.log)}
 
 
 def test_a_server_that_is_to_mention_only_errors_does(serve: Serve, tmp_path: Path) -> None:

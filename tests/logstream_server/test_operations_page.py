@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from logstream_operator.metrics import Metrics
-from logstream_server.gate import Why
-from logstream_server.stream import StreamStatus
+from logstream_server.access.gate import Why
+from logstream_server.tailing.stream import StreamStatus
 
 from .conftest import Serve
 from .pages import blocks
@@ -105,7 +105,7 @@ def test_links_within_the_page_lead_somewhere() -> None:
 def test_what_the_log_says_stands_in_the_code(message: str) -> None:
     """So that somebody who looks for words of the log finds them."""
     folders = (ROOT / "server/logstream_server", ROOT / "operator/logstream_operator")
-    code = "\n".join(path.read_text() for folder in folders for path in folder.glob("*.py"))
+    code = "\n".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
     for words in filter(None, (piece.strip(" :,;") for piece in message.split("…"))):
         assert words in code, words
 

@@ -13,8 +13,8 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from logstream_server.encoding.messages import gap_message
 from logstream_server.errors import CloseCode
-from logstream_server.messages import gap_message
 
 from .conftest import Serve
 from .pages import QUICK, Running, blocks, javascript_program, live_through, python_program

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from logstream_server.app import create_app
-from logstream_server.forms import NamedPath
+from logstream_server.commandline.forms import NamedPath
 from logstream_server.service import Service
 from logstream_server.settings import Settings
 

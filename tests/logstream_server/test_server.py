@@ -16,10 +16,10 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from logstream_server.app import create_app
-from logstream_server.connection import Connection
+from logstream_server.commandline.forms import NamedPath
+from logstream_server.encoding.frames import Opcode
 from logstream_server.errors import CannotListen
-from logstream_server.forms import NamedPath
-from logstream_server.frames import Opcode
+from logstream_server.fanout.connection import Connection
 from logstream_server.server import Server, listen, make_config, url_of
 from logstream_server.service import Service
 from logstream_server.settings import Settings

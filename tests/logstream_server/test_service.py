@@ -13,19 +13,19 @@ from urllib.parse import urlencode
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from logstream_server.cursor import Generation
-from logstream_server.forms import NamedPath
-from logstream_server.query import Wish
-from logstream_server.resume import Resumed
-from logstream_server.ring import Ring
+from logstream_server.commandline.forms import NamedPath
+from logstream_server.encoding.view import Format, View
+from logstream_server.fanout.query import Wish
+from logstream_server.history.resume import Resumed
+from logstream_server.lines.cursor import Generation
+from logstream_server.lines.ring import Ring
 from logstream_server.service import MAX_SUBSCRIPTIONS, Service
 from logstream_server.settings import Settings
-from logstream_server.stream import Stream, StreamStatus
-from logstream_server.view import Format, View
+from logstream_server.tailing.stream import Stream, StreamStatus
 
 from .conftest import Serve
 from .process import DEADLINE_S, Server
-from .tailing.harness import mounted, why_no_mount
+from .scenarios.harness import mounted, why_no_mount
 
 QUICK = ("--poll-interval", "0.02", "--partial-after", "0.1")
 

@@ -7,9 +7,9 @@ from ipaddress import ip_network
 
 import pytest
 
+from logstream_server.commandline.forms import NamedPath
+from logstream_server.commandline.options import render_options, specs_of
 from logstream_server.errors import SettingsError
-from logstream_server.forms import NamedPath
-from logstream_server.options import render_options, specs_of
 from logstream_server.settings import LogFormat, LogLevel, Settings, Watch, is_loopback
 
 LOG = NamedPath("/var/log/x.log")

@@ -1,0 +1,1 @@
+"""Who comes in: tokens, sessions, origins, seats, and the server's own certificate."""

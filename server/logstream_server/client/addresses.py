@@ -1,0 +1,50 @@
+"""The address of a server as people type it, as the socket's URL, and as it may be shown. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from logstream_server.errors import CannotFollow
+
+SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+"""What an address may begin with, and what its socket's begins with then."""
+
+_STARTS: Final = frozenset({"cursor", "from", "tail"})
+
+
+def socket_url(url: str) -> str:
+    """The WebSocket URL of a server's address: `http://host/base` is `ws://host/base/ws`; its query stays.
+
+    Raises CannotFollow for what is no address.
+    """
+    try:
+        parts = urlsplit(url)
+        scheme, host, _ = SCHEMES.get(parts.scheme), parts.hostname, parts.port
+    except ValueError as error:  # a port that is no number, a bracket that stays open
+        raise CannotFollow(display_url(url), None, f"not an address: {error}") from error
+    if scheme is None or not host:
+        raise CannotFollow(display_url(url), None, "not an address; it must be like http://HOST:PORT or wss://HOST/ws")
+    path = parts.path.rstrip("/")
+    return urlunsplit((scheme, parts.netloc, path if path.endswith("/ws") else path + "/ws", parts.query, ""))
+
+
+def display_url(url: str) -> str:
+    """A URL without what may be secret: user, password and query."""
+    scheme, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("?")[0].partition("#")[0].partition("/")
+    return scheme + separator + authority.rpartition("@")[2] + slash + path
+
+
+def with_query(url: str, fields: Mapping[str, Any]) -> str:
+    """The URL with our fields in its query. Its own stay (a token, a `tail`), but where we have something to say."""
+    parts = urlsplit(url)
+    own = parse_qsl(parts.query, keep_blank_values=True)
+    ours = dict(fields)
+    if "cursor" in ours:
+        own = [(name, value) for name, value in own if name not in _STARTS]
+    elif any(name in _STARTS for name, _ in own):
+        ours = {name: value for name, value in ours.items() if name not in _STARTS}
+    kept = [(name, value) for name, value in own if name not in ours]
+    return urlunsplit(parts._replace(query=urlencode([*kept, *ours.items()], doseq=True)))

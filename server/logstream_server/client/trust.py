@@ -1,0 +1,52 @@
+"""Whom a client of ours trusts, and how it shows who it is: certificates, tokens and further headers."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from logstream_server.access.tokens import read_tokens
+from logstream_server.errors import Problem, SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a client brings along: `headers` of its requests, and for TLS whom to trust (None: no TLS)."""
+
+    headers: dict[str, str]
+    tls: ssl.SSLContext | None
+
+
+def open_access(
+    url: str, token_file: str | None, ca_file: str | None, insecure: bool, headers: Sequence[tuple[str, str]] = ()
+) -> Access:
+    """Read the files that the options name. Raises SettingsError."""
+    is_tls = url.partition("://")[0] in ("https", "wss")
+    tls = tls_context(ca_file, insecure) if is_tls else None
+    return Access(authorization(token_file) | dict(headers), tls)
+
+
+def authorization(token_file: str | None) -> dict[str, str]:
+    """The header that carries the first token of the file."""
+    if token_file is None:
+        return {}
+    try:
+        return {"Authorization": f"Bearer {read_tokens((token_file,))[0].decode()}"}
+    except UnicodeDecodeError as error:
+        raise SettingsError((Problem("--token-file", token_file, "holds a token that is not UTF-8"),)) from error
+
+
+def tls_context(ca_file: str | None, insecure: bool) -> ssl.SSLContext:
+    """Trusts the system's authorities, or those in the file; with `insecure` everybody."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError as error:
+        advice = "holds no certificate in PEM form"
+        raise SettingsError((Problem("--ca-file", ca_file, advice),)) from error
+    except OSError as error:
+        raise SettingsError((Problem("--ca-file", ca_file, f"cannot be read: {error.strerror}"),)) from error
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

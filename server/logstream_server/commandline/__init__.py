@@ -1,0 +1,1 @@
+"""Options, declared once: flags, variables, help, completion and the manual page are made from them."""

@@ -1,0 +1,1 @@
+"""`logstream demo`: a lively log to look at."""

@@ -1,0 +1,1 @@
+"""What the server answers with at each path: `/ws`, the REST API, the page, health and metrics."""

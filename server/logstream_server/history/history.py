@@ -1,0 +1,228 @@
+"""Reading what is in the file already: the last N lines, and the rest of a lagging reader.
+
+Runs on the scheduler's threads. Costs are bounded by what is asked for, not by the file's size.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from logstream_server.lines.catchup import Leg
+from logstream_server.lines.cursor import HEAD_BYTES, Generation, Mark, Position, Positions
+from logstream_server.lines.filters import LineFilter
+from logstream_server.lines.framing import MARKER_BYTES, Flag, LineFramer, count_newlines
+from logstream_server.lines.ring import Entry
+from logstream_server.tailing.files import GONE_ERRNOS, LogFile, NotALog, raise_if_exhausted
+from logstream_server.tailing.siblings import find_content
+from logstream_server.tailing.stream import Stream, StreamStatus
+
+log = logging.getLogger(__name__)
+
+BLOCK_BYTES: Final = 1 << 16
+MAX_BLOCK_BYTES: Final = 1 << 20
+MAX_LINE_SEARCH_BYTES: Final = 64 << 20
+"""How far back the start of one line is looked for; a longer line is shown from the middle."""
+MAX_FILTER_SEARCH_BYTES: Final = 256 << 20
+"""How far back the last N matching lines are looked for: some seconds of a core."""
+
+NO_ANSWER: Final = frozenset({StreamStatus.STARTING, StreamStatus.HUNG, StreamStatus.UNREADABLE})
+"""States in which the file system has not said yet, or does not say now, what there is."""
+
+
+class NotNow(Exception):
+    """The file system refuses at the moment; nothing is lost by waiting. Internal to catching up."""
+
+
+class Lost(Exception):
+    """The bytes are not there any more; `lost_bytes` is how many, as far as is known. Internal to catching up."""
+
+    def __init__(self, reason: str, lost_bytes: int | None) -> None:
+        super().__init__(reason)
+        self.reason, self.lost_bytes = reason, lost_bytes
+
+
+# -- the rest of a reader who is behind --------------------------------------------------------------------------------
+
+
+def read_leg(stream: Stream, leg: Leg, max_bytes: int, max_line_bytes: int, *, raw: bool = False) -> list[Entry]:
+    """The next about `max_bytes` of a leg as ring entries (without numbers), at least one line of it. Raises Lost,
+    NotNow.
+
+    `raw`: bytes as they are, lines not looked at.
+    """
+    position, left = leg.position, leg.until - leg.position.offset
+    if position.generation.forgotten:
+        raise Lost("more files were rotated away meanwhile than are remembered", None)
+    file = stream.file_of(position.generation)
+    if file is not None:
+        try:
+            return _read_leg(file, leg, max_bytes, max_line_bytes, raw)
+        except OSError as error:
+            if error.errno not in GONE_ERRNOS:
+                raise NotNow(str(error)) from error
+        except (NotALog, Lost):
+            log.debug("%s: %r does not hold the rest any more", stream.name, file.path)
+        finally:
+            file.release()
+    # It was rotated away, or truncated after a copy was made: the content may be there under another name.
+    try:
+        file = find_content(stream.path, stream.roots, _proof(position), keep_open=stream.keeps_open)
+        if file is None:
+            raise Lost("the file was truncated or deleted before this was read", left)
+        try:
+            return _read_found(file, leg, max_bytes, max_line_bytes, raw)
+        finally:
+            file.release()
+    except OSError as error:  # there is no descriptor to look for it with
+        raise NotNow(error.strerror or str(error)) from error
+
+
+def _read_found(file: LogFile, leg: Leg, max_bytes: int, max_line_bytes: int, raw: bool) -> list[Entry]:
+    try:
+        return _read_leg(file, leg, max_bytes, max_line_bytes, raw)
+    except (OSError, NotALog) as error:
+        raise_if_exhausted(error)
+        raise Lost(f"the file cannot be read: {error}", leg.until - leg.position.offset) from error
+
+
+def _proof(position: Position) -> Mark:
+    """A mark that a file with the content of the position's generation matches, as strong as can be."""
+    head = position.generation.head
+    if position.offset < len(head):
+        position = Position(position.generation, len(head), head[-MARKER_BYTES:])
+    return Mark.of(position)
+
+
+def _read_leg(file: LogFile, leg: Leg, max_bytes: int, max_line_bytes: int, raw: bool) -> list[Entry]:
+    position = leg.position
+    before = position.marker
+    if not before and position.offset:
+        size = min(position.offset, MARKER_BYTES)
+        before = file.read(position.offset - size, size).data
+    head = position.generation.head
+    # By name it may be another file at each read, of which 32 bytes say little.
+    head = head if position.offset < HEAD_BYTES or not file.keeps_open else b""
+    framer = LineFramer(max_line_bytes, position.offset, before)
+    out: list[Entry] = []
+    while not out and framer.offset < leg.until:
+        read = file.read(framer.offset, min(max_bytes, leg.until - framer.offset), framer.tail, head=head)
+        if not read.intact or not read.data:
+            raise Lost("the file was truncated before this was read", leg.until - position.offset)
+        if raw:
+            data = (
+                read.data[: read.data.rfind(b"\n") + 1] or read.data
+            )  # whole lines, but of a line longer than this a piece
+            marker = (before + data[-MARKER_BYTES:])[-MARKER_BYTES:]
+            return [_entry(position.generation, framer.offset, framer.offset + len(data), data, marker, Flag.LINES)]
+        segments = framer.feed(read.data)
+        if framer.offset >= leg.until:
+            segments += framer.finish()
+        elif not read.data.strip(b"\0"):
+            segments += framer.skip_nuls(min(file.next_data(framer.offset), leg.until) - framer.offset)
+        out = [_entry(position.generation, s.start, s.end, s.data, s.marker, s.flags) for s in segments]
+    return out
+
+
+def _entry(generation: Generation, start: int, end: int, data: bytes, marker: bytes, flags: Flag) -> Entry:
+    return Entry(-1, generation, start, end, data, marker, flags, None, None, 0)
+
+
+# -- the last N lines --------------------------------------------------------------------------------------------------
+
+
+def tail_start(stream: Stream, lines: int, chosen: LineFilter, end: Positions) -> Positions:
+    """Where the last `lines` lines (that pass) before `end` begin, in the current file; `end` where there is none any
+    more. Raises NotNow."""
+    if not end and stream.state.status in NO_ANSWER:
+        raise NotNow(
+            stream.state.detail or "the file was not looked at yet"
+        )  # there may be a file, and who begins at nothing would get all of it
+    if not end or lines <= 0:
+        return end
+    last = end[-1]
+    wanted = lines - (1 if stream.state.pending and last.offset == stream.state.offset else 0)
+    if not wanted or last.offset == 0:
+        return end
+    file = stream.file_of(last.generation)
+    if file is None:
+        return end
+    try:
+        offset = _filtered_start(file, last.offset, wanted, chosen) if chosen else find_lines(file, last.offset, wanted)
+        size = min(offset, MARKER_BYTES)
+        marker = file.read(offset - size, size).data if size else b""
+    except NotALog:
+        return end
+    except OSError as error:
+        if error.errno in GONE_ERRNOS:
+            return end
+        raise NotNow(error.strerror or str(error)) from error
+    finally:
+        file.release()
+    return (*end[:-1], Position(last.generation, offset, marker))
+
+
+def find_lines(file: LogFile, end: int, lines: int) -> int:
+    """The offset where the last `lines` lines before `end` begin (0 when there are fewer). Raises OSError.
+
+    An unfinished line before `end` counts as one. Blocks are read backwards; holes are jumped over.
+    """
+    if end and file.read(end - 1, 1).data == b"\n":
+        end -= 1
+    position, block_bytes, missing, line_end = end, BLOCK_BYTES, lines, end
+    while position > 0:
+        start = max(0, position - block_bytes)
+        block = file.read(start, position - start).data
+        found = count_newlines(block)
+        if found >= missing:
+            at = len(block)
+            for _ in range(missing):
+                at = block.rfind(b"\n", 0, at)
+            return start + at + 1
+        if found:
+            line_end = start
+        missing -= found
+        position = start if block.strip(b"\0") else _hole_start(file, start)
+        if line_end - position > MAX_LINE_SEARCH_BYTES and block.strip(b"\0"):
+            return position
+        block_bytes = min(block_bytes * 2, MAX_BLOCK_BYTES)
+    return 0
+
+
+def _hole_start(file: LogFile, end: int) -> int:
+    """An offset at or before `end` such that all between is a hole: steps that double, so a huge hole costs little."""
+    low, step = end, MAX_BLOCK_BYTES
+    while low > 0:
+        candidate = max(0, low - step)
+        if file.next_data(candidate) < low:
+            return low
+        low, step = candidate, step * 2
+    return low
+
+
+def _filtered_start(file: LogFile, end: int, lines: int, chosen: LineFilter) -> int:
+    """As find_lines, counting lines that pass; gives up, with what was found, at the search limit."""
+    position, missing, carry = end, lines, b""
+    lowest = max(0, end - MAX_FILTER_SEARCH_BYTES)
+    while position > lowest:
+        start = max(lowest, position - MAX_BLOCK_BYTES)
+        block = file.read(start, position - start).data + carry
+        cut = 0 if start == 0 else block.find(b"\n") + 1
+        if cut == 0 and start > 0:  # no line begins here: it is longer than the block
+            carry = block if len(block) < MAX_LINE_SEARCH_BYTES else b""
+            position = start
+            continue
+        body = block[cut:]
+        found = chosen.select(body[:-1].split(b"\n") if body.endswith(b"\n") else body.split(b"\n")) if body else []
+        if len(found) >= missing:
+            return start + cut + _line_offset(body, found[-missing])
+        missing -= len(found)
+        carry, position = block[:cut], start
+    return position
+
+
+def _line_offset(body: bytes, index: int) -> int:
+    at = 0
+    for _ in range(index):
+        at = body.index(b"\n", at) + 1
+    return at

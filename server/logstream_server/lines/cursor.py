@@ -1,0 +1,178 @@
+"""Where a reader is in a stream, as a value, and as the opaque token that clients carry.
+
+A position is proven by content, not by a promise: the hash of the file's first bytes says which file, the hash of the
+bytes just before the offset says that nothing was rewritten below it. Any server that sees the same file can check a
+token without state of its own. Not here: reading files (history) or deciding which file to try (resume).
+
+Token, before base64url: version (1 byte), length of the stream's name (2), name in UTF-8, then per position: flags (1;
+bit 0: the inode counts), inode (8), offset (8), head digest (8), marker digest (8); last a CRC-32 of all that (4). Big
+endian.
+"""
+
+from __future__ import annotations
+
+import binascii
+import struct
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Final
+
+from logstream_server.errors import LogstreamError
+
+from .framing import MARKER_BYTES
+
+VERSION: Final = 1
+HEAD_BYTES: Final = 256
+"""How many bytes from the file's start identify it; fewer while the reader is still within them."""
+
+_MARK: Final = struct.Struct(">BQQ8s8s")
+MAX_TOKEN: Final = 4096
+"""Characters in a token."""
+_HAS_INODE: Final = 1
+
+
+class BadCursor(LogstreamError):
+    """The token is not one of ours: torn, mistyped or of another version."""
+
+    def __init__(self, token: str, reason: str) -> None:
+        super().__init__(token, reason)
+        self.token, self.reason = token, reason
+
+    def __str__(self) -> str:
+        shown = self.token if len(self.token) <= 40 else self.token[:40] + "…"
+        return f"cursor {shown!r} is not valid: {self.reason}"
+
+
+@dataclass(eq=False, slots=True)
+class Generation:
+    """One incarnation of a file: what a path showed from its first byte until it was truncated or replaced.
+
+    `head` grows to HEAD_BYTES as the file does; `inode` is None where inode numbers prove nothing (remote file
+    systems). `begin` is the first offset that belongs to it (not 0 when a file was shortened to a part that had gone
+    out already), `end` the last, once it is known that nothing more will come, and `retired_seq` the ring's entry that
+    said so (-1: it ended before the ring began). `forgotten`: it stands for one, and all before it, of which nothing
+    is known any more but that there was something to read. `sign`: where there is no inode, 8 bytes that no other
+    generation has: nothing else tells empty files apart, and only the server that chose them can.
+    """
+
+    id: int
+    inode: int | None = None
+    head: bytes = b""
+    begin: int = 0
+    end: int | None = None
+    retired_seq: int | None = None
+    forgotten: bool = False
+    sign: bytes = b""
+
+    def is_over(self, seq: int) -> bool:
+        """Whether nothing more comes of it from ring entry `seq` on."""
+        return self.retired_seq is not None and self.retired_seq < seq
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A reader has everything of `generation` before `offset`; `marker` is the up to 32 bytes there."""
+
+    generation: Generation
+    offset: int
+    marker: bytes = b""
+
+
+Positions = tuple[Position, ...]
+"""Oldest first: files that were rotated away and may still grow, then the current one. Empty: no file was seen yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A position as a token carries it: digests in place of bytes. At offset 0 there are none; then `marker` is the
+    generation's sign, if it has one."""
+
+    inode: int | None
+    offset: int
+    head: bytes
+    marker: bytes
+
+    @classmethod
+    def of(cls, position: Position) -> Mark:
+        """The mark of a reader at `position`."""
+        generation = position.generation
+        head = generation.head[: min(HEAD_BYTES, position.offset)]
+        marker = _digest(position.marker) if position.offset or not generation.sign else generation.sign
+        return cls(generation.inode, position.offset, _digest(head), marker)
+
+    @property
+    def head_bytes(self) -> int:
+        """How many bytes from the file's start `head` is the digest of."""
+        return min(HEAD_BYTES, self.offset)
+
+    @property
+    def marker_bytes(self) -> int:
+        """How many bytes before `offset` `marker` is the digest of."""
+        return min(MARKER_BYTES, self.offset)
+
+    def matches(self, head: bytes, marker: bytes) -> bool:
+        """Whether a file with these first and these preceding bytes (lengths as above) holds what the reader has
+        read."""
+        return not self.offset or (self.head == _digest(head) and self.marker == _digest(marker))
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """All positions of a reader in one stream."""
+
+    stream: str
+    marks: tuple[Mark, ...] = field(default=())
+
+
+def cursor_at(stream: str, positions: Positions) -> Cursor:
+    """The cursor of a reader that is at `positions`."""
+    return Cursor(stream, tuple(Mark.of(p) for p in positions))
+
+
+def encode_cursor(cursor: Cursor) -> str:
+    """The url-safe token."""
+    name = cursor.stream.encode("utf-8", "surrogatepass")
+    parts = [struct.pack(">BH", VERSION, len(name)), name]
+    for mark in cursor.marks:
+        flags = 0 if mark.inode is None else _HAS_INODE
+        parts.append(_MARK.pack(flags, (mark.inode or 0) & 0xFFFFFFFFFFFFFFFF, mark.offset, mark.head, mark.marker))
+    raw = b"".join(parts)
+    return urlsafe_b64encode(raw + struct.pack(">I", binascii.crc32(raw))).rstrip(b"=").decode("ascii")
+
+
+def parse_cursor(token: str) -> Cursor:
+    """The cursor that `token` stands for. Raises BadCursor."""
+    if len(token) > MAX_TOKEN:
+        raise BadCursor(token, f"it has {len(token)} characters, no cursor has more than {MAX_TOKEN}")
+    try:
+        raw = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
+    except (ValueError, UnicodeEncodeError):
+        raise BadCursor(token, "it is not base64url text") from None
+    if len(raw) < 7 or struct.unpack(">I", raw[-4:])[0] != binascii.crc32(raw[:-4]):
+        raise BadCursor(token, "it is incomplete or was changed on its way")
+    if raw[0] != VERSION:
+        raise BadCursor(token, f"it has version {raw[0]}, this server reads version {VERSION}")
+    return _parse_body(token, raw[1:-4])
+
+
+def _parse_body(token: str, body: bytes) -> Cursor:
+    length = struct.unpack(">H", body[:2])[0]
+    name, marks = body[2 : 2 + length], body[2 + length :]
+    if len(name) != length or len(marks) % _MARK.size:
+        raise BadCursor(token, "its parts have wrong lengths")
+    try:
+        stream = name.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        raise BadCursor(token, "the stream's name in it is not text") from None
+    return Cursor(
+        stream,
+        tuple(
+            Mark(inode if flags & _HAS_INODE else None, offset, head, marker)
+            for flags, inode, offset, head, marker in _MARK.iter_unpack(marks)
+        ),
+    )
+
+
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=8).digest()

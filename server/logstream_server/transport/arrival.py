@@ -1,0 +1,130 @@
+"""uvicorn's HTTP protocol class with a bound on what comes before a request is whole: so much time, so many bytes, and
+so many connections as there are descriptors for (`door`).
+
+uvicorn times a connection only between two requests. One that never sends a request, or sends one byte of it a minute
+(slow loris), would stay for ever, and headers without an end would be kept in memory. What comes after the request is
+bounded elsewhere: WebSockets by the hub, answers that are not read by the kernel (server.listen).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from logstream_server.access.door import BRIEF, ENTRY, Door, Entry
+
+MAX_HEAD_BYTES: Final = 64 << 10
+"""Request line and headers; browsers send a few KiB. RFC 6585, 5 has the status for more."""
+
+BRIEF_S: Final = 2.0
+"""Who has one must say quickly what it is for."""
+
+_LATE: Final = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+_TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+_FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """Given to uvicorn as `http=`, through `http_protocol`, which sets `request_timeout_s`. The door is found in the
+    state that the application's lifespan has made; without one, everybody comes in."""
+
+    request_timeout_s: float
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._brief_at: Door | None = None
+        self._must_leave = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """A request is due; see asyncio.BaseProtocol."""
+        super().connection_made(transport)
+        door: Door | None = self.app_state.get("door")
+        if door is not None:
+            self._enter(door)
+        self._expect_request()
+
+    def _enter(self, door: Door) -> None:
+        known: Entry | None = self.transport.get_extra_info(ENTRY)
+        entry = door.enter(self.transport) if known is None else known
+        if entry is Entry.SHUT:
+            self._refuse(_FULL)
+        elif entry is Entry.BRIEF:
+            self._brief_at, self._must_leave = door, known is None
+            self.app_state = {**self.app_state, BRIEF: True}
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a request, or of what nobody has answered yet; see asyncio.Protocol."""
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            if self._is_waiting:
+                self._refuse(_TOO_LARGE)
+            else:  # while the one before is being answered
+                self.transport.abort()
+            return
+        super().data_received(data)
+
+    def on_response_complete(self) -> None:
+        """The answer went out: the next request is due."""
+        super().on_response_complete()
+        if self._brief_at is not None and not self.transport.is_closing():
+            self.transport.close()
+        self._expect_request()
+
+    def handle_websocket_upgrade(self) -> None:
+        """The connection is a WebSocket's from here on."""
+        if self._brief_at is not None:
+            self._brief_at.refusal()
+            self._refuse(_FULL)
+            return
+        self._cancel()
+        super().handle_websocket_upgrade()
+        # Each holds the other. So both go now, and not when the cycle collector finds them: with thousands of clients
+        # that connect it has a twentieth of the work.
+        del self.parser
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end; see asyncio.BaseProtocol."""
+        self._cancel()
+        if self._brief_at is not None and self._must_leave:
+            self._brief_at.leave()
+            self._must_leave = False
+        super().connection_lost(exc)
+
+    @property
+    def _is_waiting(self) -> bool:
+        """Whether no request is being answered."""
+        cycle: RequestResponseCycle | None = getattr(self, "cycle", None)  # uvicorn's type leaves None out
+        return cycle is None or cycle.response_complete
+
+    @property
+    def _patience_s(self) -> float:
+        return min(self.request_timeout_s, BRIEF_S) if self._brief_at is not None else self.request_timeout_s
+
+    def _expect_request(self) -> None:
+        self._cancel()
+        self._head_bytes = 0
+        if not self.transport.is_closing():
+            self._timer = self.loop.call_later(self._patience_s, self._late)
+
+    def _late(self) -> None:
+        if self._is_waiting:  # else the answer takes long, which is ours to bound
+            self._refuse(_LATE if self._head_bytes else b"")
+
+    def _refuse(self, answer: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(answer)
+            self.transport.close()
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def http_protocol(request_timeout_s: float) -> type[BoundedHttpProtocol]:
+    """The class for servers in which a request may take so many seconds to arrive."""
+    return type("HttpProtocol", (BoundedHttpProtocol,), {"request_timeout_s": request_timeout_s})

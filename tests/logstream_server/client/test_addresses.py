@@ -1,0 +1,39 @@
+"""addresses: what people type, as the URL of a socket, and without its secrets."""
+
+from __future__ import annotations
+
+import pytest
+
+from logstream_server.client.addresses import display_url, socket_url
+from logstream_server.client.client import LogStreamClient
+from logstream_server.errors import CannotFollow
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        pytest.param("http://h", "ws://h/ws", id="a bare host"),
+        pytest.param("http://h:8080/", "ws://h:8080/ws", id="a port"),
+        pytest.param("https://h/team/app/", "wss://h/team/app/ws", id="a base path, encrypted"),
+        pytest.param("https://h/team/app/ws", "wss://h/team/app/ws", id="the socket itself by http"),
+        pytest.param("ws://h/ws?tail=3", "ws://h/ws?tail=3", id="the socket itself"),
+        pytest.param("ws://h", "ws://h/ws", id="the socket's scheme without its path"),
+        pytest.param("http://[::1]:80/x#part", "ws://[::1]:80/x/ws", id="a literal address; a fragment goes"),
+    ],
+)
+def test_an_address_leads_to_its_socket(url: str, expected: str) -> None:
+    """However a person writes it."""
+    assert socket_url(url) == expected
+
+
+@pytest.mark.parametrize("url", ["ftp://h", "http://", "app.log", "http://[::1", "http://h:port/?token=s", "ws:///ws"])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    """By name, without its query."""
+    with pytest.raises(CannotFollow, match="not an address") as caught:
+        LogStreamClient(url)
+    assert "token" not in str(caught.value)
+
+
+def test_an_address_is_shown_without_its_secrets() -> None:
+    """Queries and passwords hold tokens."""
+    assert display_url("https://user:secret@h:1/b?access_token=s#f") == "https://h:1/b"

@@ -1,0 +1,47 @@
+"""trust: what a client brings along, and whom it believes."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from logstream_server.client.trust import authorization, open_access, tls_context
+from logstream_server.errors import SettingsError
+
+
+def test_the_first_token_of_the_file_is_shown(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("# who\n\nt0ken\nother\n")
+    assert authorization(str(file)) == {"Authorization": "Bearer t0ken"}
+    assert authorization(None) == {}
+    access = open_access("http://h", str(file), None, False, [("X-Team", "logs")])
+    assert access.headers == {"Authorization": "Bearer t0ken", "X-Team": "logs"}
+    assert access.tls is None
+
+
+def test_a_token_that_cannot_be_sent_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_bytes(b"\xff\xfe\n")
+    with pytest.raises(SettingsError, match=r"--token-file .* holds a token that is not UTF-8"):
+        authorization(str(file))
+
+
+@pytest.mark.parametrize("url", ["https://h", "wss://h/ws"])
+def test_certificates_are_checked_unless_that_is_waived(url: str) -> None:
+    strict = open_access(url, None, None, insecure=False).tls
+    loose = open_access(url, None, None, insecure=True).tls
+    assert strict is not None
+    assert loose is not None
+    assert (strict.verify_mode, strict.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert (loose.verify_mode, loose.check_hostname) == (ssl.CERT_NONE, False)
+
+
+def test_a_file_without_a_certificate_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text("hello\n")
+    with pytest.raises(SettingsError, match=r"--ca-file .*ca.pem': holds no certificate in PEM form"):
+        tls_context(str(file), insecure=False)
+    with pytest.raises(SettingsError, match=r"--ca-file .*none.pem': cannot be read: No such file"):
+        tls_context(str(tmp_path / "none.pem"), insecure=False)

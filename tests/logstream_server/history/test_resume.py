@@ -1,0 +1,294 @@
+"""resume: where a cursor's reader goes on, on real files; what cannot be proven is said."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import pytest
+
+from logstream_server.history import resume
+from logstream_server.history.history import NotNow
+from logstream_server.history.resume import Resumed
+from logstream_server.lines.cursor import Cursor, Positions, cursor_at, encode_cursor, parse_cursor
+
+from ..followed import Follow, Followed, Told, as_bytes, numbered
+from ..process import few_descriptors
+from ..scenarios.harness import mounted, why_no_mount
+
+
+def come_back(followed: Followed, positions: Positions, **options: int) -> Resumed:
+    """With the cursor of `positions`, over the wire."""
+    token = encode_cursor(cursor_at("app.log", positions))
+    return resume.resume(followed.stream, parse_cursor(token), **options)
+
+
+def rest(followed: Followed, resumed: Resumed) -> list[str]:
+    """What is left for a reader who came back."""
+    assert (resumed.recovered, resumed.reason) == (True, None)
+    told = Told(followed.reader(resumed.positions))
+    assert told.lost == []
+    return told.lines
+
+
+LINES = numbered(1, 100)
+"""More than the bytes that prove a file."""
+
+
+def rotated(followed: Followed, *numbers: int, seen: bool = True) -> list[str]:
+    """Rotate and write the next file, so often; the lines of all. Not `seen`: between two looks."""
+    wanted: list[str] = []
+    for number in numbers:
+        added = [f"file {number}: {line}" for line in LINES]
+        followed.rotate()
+        followed.write(as_bytes(added))
+        if seen:
+            followed.settle()
+        wanted += added
+    return wanted
+
+
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize("restarted", [False, True])
+class TestResume:
+    """A reader who has the first hundred lines comes back, to the same server or to another one."""
+
+    def test_nothing_has_happened(self, follow: Follow, restarted: bool, remote: bool) -> None:
+        followed = follow(as_bytes(LINES), remote=remote)
+        had = followed.head()
+        if restarted:
+            followed.restart()
+        assert rest(followed, come_back(followed, had)) == []
+        followed.add(b"and on\n")
+        assert rest(followed, come_back(followed, had)) == ["and on"]
+
+    def test_it_was_rotated(self, follow: Follow, restarted: bool, remote: bool) -> None:
+        followed = follow(as_bytes(LINES), remote=remote)
+        had = followed.head()
+        followed.write(b"old\n")
+        followed.rotate()
+        followed.add(b"new\n")
+        if restarted:
+            followed.restart()
+        assert rest(followed, come_back(followed, had)) == ["old", "new"]
+
+    def test_it_was_rotated_three_times(self, follow: Follow, restarted: bool, remote: bool) -> None:
+        """Each file with lines enough to tell it apart."""
+        followed = follow(as_bytes(LINES), remote=remote)
+        had = followed.head()
+        wanted = rotated(followed, 0, 1, 2)
+        if restarted:
+            followed.restart()
+        assert rest(followed, come_back(followed, had)) == wanted
+
+    def test_others_came_back_between_the_rotations(self, follow: Follow, restarted: bool, remote: bool) -> None:
+        """The server knows the old file by a name that leads to another one by now; its ring is full of other lines."""
+        followed = follow(as_bytes(LINES), remote=remote, ring_bytes=2000)
+        had = followed.head()
+        wanted = rotated(followed, 0, 1, seen=False)  # where the old file is found is not where it will be
+        followed.settle()
+        if restarted:
+            followed.restart()
+        for number in range(2, 5):
+            assert rest(followed, come_back(followed, had)) == wanted
+            wanted += rotated(followed, number)
+        assert rest(followed, come_back(followed, had)) == wanted
+
+    def test_a_rotation_was_not_seen_yet(self, follow: Follow, restarted: bool, remote: bool) -> None:
+        """What the follower finds later comes once all the same."""
+        followed = follow(as_bytes(LINES), remote=remote)
+        had = followed.head()
+        wanted = rotated(followed, 0, 1)
+        if restarted:
+            followed.restart()
+        wanted += rotated(followed, 2, 3, seen=False)
+        reader = followed.reader(come_back(followed, had).positions)
+        told = Told(reader)
+        followed.settle()
+        assert told.read(reader).lines == wanted
+
+    def test_it_was_copied_and_emptied(self, follow: Follow, restarted: bool, remote: bool) -> None:
+        followed = follow(as_bytes(LINES), remote=remote)
+        had = followed.head()
+        followed.write(b"old\n")
+        followed.copy_and_truncate()
+        followed.look()
+        followed.add(b"new\n")
+        if restarted:
+            followed.restart()
+        resumed = come_back(followed, had)
+        assert rest(followed, resumed)[:1] == ["old"]
+        assert rest(followed, resumed)[-1:] == ["new"]
+
+    def test_it_was_emptied(self, follow: Follow, restarted: bool, remote: bool) -> None:
+        """What cannot be proven is said, and then everything that is there, or the last lines if that was asked."""
+        followed = follow(as_bytes(LINES), remote=remote)
+        had = followed.head()
+        followed.path.write_bytes(as_bytes([f"new {line}" for line in LINES]))
+        followed.look()
+        if restarted:
+            followed.restart()
+        for options, count in (({}, 100), ({"tail": 3}, 3), ({"tail": 0}, 0)):
+            resumed = come_back(followed, had, **options)
+            assert resumed.recovered is False
+            assert resumed.reason
+            assert Told(followed.reader(resumed.positions)).lines == [f"new {line}" for line in LINES][100 - count :]
+
+    def test_no_file_stays_open_that_is_read_by_name(self, follow: Follow, restarted: bool, remote: bool) -> None:
+        """A remote file system is asked anew at each read; a local one keeps the file for those who catch up."""
+        followed = follow(as_bytes(LINES), remote=remote)
+        had = followed.head()
+        followed.rotate()
+        followed.add(as_bytes(LINES))
+        if restarted:
+            followed.restart()
+        resumed = come_back(followed, had)
+        assert resumed.recovered
+        links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+        held = [os.readlink(link) for link in links if os.path.lexists(link)]
+        assert sum(str(followed.path.parent) in path for path in held) == (0 if remote else 2)
+
+
+def test_a_file_between_that_cannot_be_read_is_said(follow: Follow, tmp_path_factory: pytest.TempPathFactory) -> None:
+    followed = follow(as_bytes(LINES))
+    had = followed.head()
+    rotated(followed, 0, 1, 2)
+    outside = tmp_path_factory.mktemp("outside") / "file"
+    between = followed.path.with_name("app.log.2")
+    between.rename(outside)
+    between.symlink_to(outside)
+    followed.restart()
+    followed.stream.roots = (str(followed.path.parent),)
+    resumed = come_back(followed, had)
+    assert (resumed.recovered, resumed.reason) == (
+        False,
+        "app.log.2, which came after what the cursor has seen, cannot be read",
+    )
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_equal_bytes_are_no_proof_where_the_file_that_had_them_is_there_too(follow: Follow, restarted: bool) -> None:
+    """The new file says the same as the rotated one, so that only the inode tells them apart."""
+    followed = follow(as_bytes(LINES))
+    had = followed.head()
+    followed.write(b"old\n")
+    followed.rotate()
+    followed.add(as_bytes(LINES))
+    if restarted:
+        followed.restart()
+    assert rest(followed, come_back(followed, had)) == ["old", *LINES]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("remote", [False, True])
+def test_files_with_the_same_banner_are_told_apart(follow: Follow, restarted: bool, remote: bool) -> None:
+    """Their first bytes are equal, more of them than a cursor looks at."""
+    banner = "#" * 300
+    followed = follow(as_bytes([banner, *LINES]), remote=remote)
+    had = followed.head()
+    followed.write(b"old\n")
+    followed.rotate()
+    followed.add(as_bytes([banner, "new"]))
+    if restarted:
+        followed.restart()
+    assert rest(followed, come_back(followed, had)) == ["old", banner, "new"]
+
+
+class TestStartOfAFile:
+    """Where inodes prove nothing, a cursor from before the first line is only good for the server that gave it."""
+
+    def test_nothing_was_rotated(self, follow: Follow) -> None:
+        followed = follow(remote=True)
+        had = followed.head()
+        assert rest(followed, come_back(followed, had)) == []
+        followed.add(as_bytes(LINES))
+        assert rest(followed, come_back(followed, had)) == LINES
+
+    def test_rotated_before_and_after(self, follow: Follow) -> None:
+        followed = follow(b"before\n", remote=True, ring_bytes=2000)
+        followed.rotate()
+        followed.add(b"")
+        followed.settle()
+        had = followed.head()
+        wanted: list[str] = []
+        for number in range(3):
+            wanted += (added := [f"file {number}: {line}" for line in LINES])
+            followed.add(as_bytes(added))
+            followed.rotate()
+            followed.write(b"")
+            followed.settle()
+        assert rest(followed, come_back(followed, had)) == wanted
+
+    def test_files_came_and_went_before_it_had_a_line(self, follow: Follow) -> None:
+        followed = follow(remote=True)
+        had = followed.head()
+        followed.write(as_bytes(LINES))
+        followed.rotate()
+        followed.add(b"new\n")
+        assert rest(followed, come_back(followed, had)) == [*LINES, "new"]
+
+    def test_another_server_says_that_it_cannot_tell(self, follow: Follow) -> None:
+        followed = follow(remote=True)
+        had = followed.head()
+        followed.add(as_bytes(LINES))
+        followed.restart()
+        resumed = come_back(followed, had)
+        assert resumed.recovered is False
+        assert resumed.reason is not None
+        assert "only the server knows that gave it" in resumed.reason
+        assert Told(followed.reader(resumed.positions)).lines == LINES
+
+
+def test_a_cursor_of_another_stream_is_not_ours(follow: Follow) -> None:
+    followed = follow(b"one\n")
+    resumed = resume.resume(followed.stream, Cursor("other.log"))
+    assert (resumed.recovered, resumed.reason) == (False, "the cursor belongs to the stream 'other.log'")
+
+
+def test_a_cursor_from_before_the_first_file_gets_all_of_it(follow: Follow) -> None:
+    followed = follow(there=False)
+    had = followed.head()
+    assert had == ()
+    followed.write(b"one\n")
+    followed.look()
+    assert rest(followed, come_back(followed, had)) == ["one"]
+
+
+def test_a_file_system_that_refuses_disproves_nothing(tmp_path: Path) -> None:
+    reason = why_no_mount()
+    if reason is not None:
+        pytest.skip(reason)
+    (tmp_path / "source").mkdir()
+    with mounted(tmp_path / "source", tmp_path / "target") as mount:
+        followed = Followed(tmp_path / "target", as_bytes(LINES), remote=True)
+        try:
+            mount.die()
+            with pytest.raises(NotNow):
+                come_back(followed, followed.head())
+        finally:
+            followed.close()
+
+
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize("left", range(4))
+def test_without_descriptors_nothing_is_proven_and_nothing_disproven(follow: Follow, remote: bool, left: int) -> None:
+    """The reader waits, or is honoured in full."""
+    followed = follow(as_bytes(LINES), remote=remote)
+    had = followed.head()
+    wanted = rotated(followed, 1, 2)
+    followed.restart()
+    with few_descriptors(left), contextlib.suppress(NotNow):
+        assert come_back(followed, had).recovered
+    assert rest(followed, come_back(followed, had)) == wanted
+
+
+def test_who_wants_the_start_gets_the_current_file_and_the_end_of_a_rotated_one(follow: Follow) -> None:
+    followed = follow(as_bytes(LINES))
+    followed.rotate()
+    followed.add(b"new\n")
+    begin = resume.from_start(followed.head())
+    with followed.path.with_name("app.log.1").open("ab") as file:
+        file.write(b"late\n")
+    followed.look()
+    assert sorted(Told(followed.reader(begin)).lines) == ["late", "new"]

@@ -1,0 +1,184 @@
+"""arrival: a request comes whole within its time and its bytes, or the connection is closed; nobody else is."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from logstream_server.transport.arrival import MAX_HEAD_BYTES, BoundedHttpProtocol, http_protocol
+
+from ..inside import PATIENCE_S, Inside, RawClient, serve_app
+
+SHORT_S, LONG_S = 0.2, 3600.0
+REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+Serving = Callable[[float], Inside]
+
+
+class App:
+    """Answers every request with its path, `/slow` only when it is told to; sockets are accepted and echo."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.waiting = 0
+
+    async def __call__(
+        self, scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            while (message := await receive())["type"] == "websocket.receive":
+                await send({"type": "websocket.send", "text": message["text"]})
+            return
+        if scope["path"] == "/slow":
+            self.waiting += 1
+            await self.go_on.wait()
+        body = scope["path"].encode()
+        headers = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture
+def app() -> App:
+    return App()
+
+
+@pytest.fixture
+def serving(app: App) -> Iterator[Serving]:
+    """Start a server in which a request may take so many seconds."""
+    servers: list[Inside] = []
+
+    def start(request_timeout_s: float) -> Inside:
+        servers.append(serve_app(app, http=http_protocol(request_timeout_s), timeout_keep_alive=3600))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+def connection(server: Inside) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), PATIENCE_S)
+
+
+def rest(sock: socket.socket) -> bytes:
+    """All that comes until the server closes; fails when it does not."""
+    data = b""
+    while part := sock.recv(65536):
+        data += part
+    return data
+
+
+def let_time_pass(server: Inside) -> None:
+    """Until the time of one who came later is over."""
+    with connection(server) as idle:
+        assert rest(idle) == b""
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        pytest.param(b"", b"", id="nothing"),
+        pytest.param(b"GET / HT", b"HTTP/1.1 408 ", id="half a request line"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: h\r\nX-A: 1\r\n", b"HTTP/1.1 408 ", id="headers without an end"),
+    ],
+)
+def test_who_does_not_send_a_whole_request_is_closed(serving: Serving, sent: bytes, status: bytes) -> None:
+    with connection(serving(SHORT_S)) as sock:
+        sock.sendall(sent)
+        assert rest(sock).startswith(status)
+
+
+def test_bytes_that_come_one_by_one_do_not_buy_time(serving: Serving) -> None:
+    """The time is for the whole request, however busy its sender looks."""
+    with connection(serving(SHORT_S)) as sock:
+        sock.settimeout(0.01)
+        answer = b""
+        for _ in range(round(PATIENCE_S / 0.01)):
+            try:
+                sock.sendall(b"G" if not answer else b"")
+                answer = sock.recv(65536)
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                return
+            break
+        assert answer.startswith((b"HTTP/1.1 408 ", b"HTTP/1.1 400 "))
+
+
+def test_an_idle_connection_is_closed_after_its_answer(serving: Serving) -> None:
+    with connection(serving(SHORT_S)) as sock:
+        sock.sendall(REQUEST)
+        assert rest(sock).endswith(b"\r\n\r\n/")
+
+
+def test_an_answer_may_take_longer_than_a_request(serving: Serving, app: App) -> None:
+    server = serving(SHORT_S)
+    with connection(server) as slow:
+        slow.sendall(REQUEST.replace(b"/ ", b"/slow "))
+        let_time_pass(server)
+        assert server.call(lambda: app.waiting) == 1
+        server.call(app.go_on.set)
+        assert rest(slow).endswith(b"/slow")
+
+
+def test_requests_one_after_the_other_go_on_over_one_connection(serving: Serving) -> None:
+    with connection(serving(LONG_S)) as sock, closing(sock.makefile("rb")) as stream:
+        for _ in range(3):
+            sock.sendall(REQUEST)
+            assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
+            while stream.readline() != b"\r\n":
+                pass
+            assert stream.read(1) == b"/"
+
+
+def test_headers_without_end_are_not_kept(serving: Serving) -> None:
+    with connection(serving(LONG_S)) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nX-A: ")
+        try:
+            for _ in range(MAX_HEAD_BYTES // 1024 + 2):
+                sock.sendall(b"a" * 1024)
+            assert rest(sock).startswith(b"HTTP/1.1 431 ")
+        except ConnectionError:  # it was closed while we were still sending
+            pass
+
+
+def test_headers_of_many_requests_are_not_added_up(serving: Serving) -> None:
+    with connection(serving(LONG_S)) as sock, closing(sock.makefile("rb")) as stream:
+        for _ in range(4):
+            sock.sendall(REQUEST.replace(b"\r\n\r\n", b"\r\nX-A: " + b"a" * (MAX_HEAD_BYTES // 2) + b"\r\n\r\n"))
+            assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
+            while stream.readline() != b"\r\n":
+                pass
+            assert stream.read(1) == b"/"
+
+
+def test_a_websocket_has_no_such_time(serving: Serving) -> None:
+    server = serving(SHORT_S)
+    with RawClient(server.port) as client:
+        client.open()
+        let_time_pass(server)
+        client.sock.settimeout(0.01)
+        with pytest.raises(TimeoutError):
+            client.sock.recv(1)
+
+
+def test_what_a_websocket_came_by_is_gone_at_once(serving: Serving) -> None:
+    """Without the cycle collector, which would have to look at all clients to find those who came last."""
+    inside = serving(LONG_S)
+    gc.collect()
+    gc.disable()
+    try:
+        with RawClient(inside.port) as client:
+            client.open()
+            left = inside.call(lambda: [each for each in gc.get_objects() if isinstance(each, BoundedHttpProtocol)])
+            assert left == []
+    finally:
+        gc.enable()
