@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
+from contextlib import suppress
 from typing import Any, Final
 
 import aiohttp
@@ -27,8 +29,8 @@ log = logging.getLogger(__name__)
 
 IDENTITY: Final[Any] = names.MANAGER
 """Of a type that is kopf's own. Left out, kopf asks for the user's name, and in a container the user has none."""
-MISSING_S: Final = 2.0
-"""How often to look for a CustomResourceDefinition that is not there yet."""
+PAUSE_S: Final = 2.0
+"""Between two looks for a CustomResourceDefinition that is not there, and before watching is begun anew."""
 
 
 class Operator:
@@ -41,6 +43,7 @@ class Operator:
         self.queue: WorkQueue[Key] = WorkQueue(self._work)
         self.metrics = Metrics(lambda: len(self.queue))
         self._resync_now = asyncio.Event()
+        self._stop = asyncio.Event()
         self._has_seen_all = False
 
     async def run(self) -> None:
@@ -49,16 +52,25 @@ class Operator:
             create_endpoints(self.metrics.registry, self.queue.longest_s, lambda: self._has_seen_all)
         )
         await runner.setup()
+        self._heed_signals()
         try:
             await self._listen(runner)
-            await self._wait_for_definition()
             async with asyncio.TaskGroup() as group:
+                # Also without a definition: with one that was deleted went all LogStreams, and their volumes stay.
                 others = [group.create_task(self.queue.run(self._settings.workers)), group.create_task(self._resync())]
-                await self._watch()
+                while await self._is_to_watch() and not await self._watch():
+                    self._heed_signals()
+                    await self._pause()
                 for task in others:
                     task.cancel()
         finally:
             await runner.cleanup()
+
+    def _heed_signals(self) -> None:
+        """While kopf runs, it does. Before and after, nobody would: they do not end a process whose id is 1."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop.set)
 
     async def _listen(self, runner: web.AppRunner) -> None:
         try:
@@ -66,16 +78,23 @@ class Operator:
         except OSError as error:
             raise CannotStart(f"port {self._settings.port} cannot be listened on: {error.strerror}") from error
 
-    async def _watch(self) -> None:
+    async def _watch(self) -> bool:
+        """Let kopf watch until a signal comes. False: it failed, as it does now and then when the definition, or the
+        right to see something, is taken away."""
         namespaces = self._settings.namespaces
-        await kopf.operator(
-            registry=create_registry(self.queue.add, self._resync_now.set, self._cluster.url),
-            settings=create_kopf_settings(namespaced=bool(namespaces)),
-            identity=IDENTITY,
-            standalone=True,
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-        )
+        try:
+            await kopf.operator(
+                registry=create_registry(self.queue.add, self._resync_now.set, self._cluster.url),
+                settings=create_kopf_settings(namespaced=bool(namespaces)),
+                identity=IDENTITY,
+                standalone=True,
+                clusterwide=not namespaces,
+                namespaces=namespaces,
+            )
+        except Exception as error:  # noqa: BLE001 - kopf has no public class for these; begun anew, whatever it was
+            log.warning("watching ended, and begins anew: %s", error)
+            return False
+        return True
 
     async def _work(self, key: Key) -> float | None:
         began = time.monotonic()
@@ -102,20 +121,27 @@ class Operator:
                 self._has_seen_all = True
             except OperatorError as error:
                 log.warning("resync: %s", error)
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.resync_interval_s):
                     await self._resync_now.wait()
-            except TimeoutError:
-                continue
 
-    async def _wait_for_definition(self) -> None:
-        """Before that, kopf would find nothing to watch, and look no more."""
+    async def _is_to_watch(self) -> bool:
+        """Once there is a definition: before that, kopf would find nothing to watch, and look no more. False: a signal
+        came first."""
         said = False
-        while not await self._is_defined():
+        while not self._stop.is_set():
+            if await self._is_defined():
+                return True
             if not said:
                 log.warning("the cluster does not know %s.%s yet: apply its definition", names.PLURAL, names.GROUP)
             said = True
-            await asyncio.sleep(MISSING_S)
+            await self._pause()
+        return False
+
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PAUSE_S):
+                await self._stop.wait()
 
     async def _is_defined(self) -> bool:
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from logstream_operator import names
 from logstream_operator.errors import CannotStart, Unreachable
 from logstream_operator.lifecycle import Operator
-from logstream_operator.names import Key
+from logstream_operator.names import Key, Kind
 from logstream_operator.settings import Settings
 
 from .examples import until
@@ -29,10 +32,29 @@ class NoCluster:
         raise Unreachable("LogStreams", None, "no route")
 
 
-def operator(**settings: Any) -> Operator:
-    cluster: Any = NoCluster()
+class Undefined:
+    """A cluster that knows no LogStreams, and has the volume of one from when it did."""
+
+    def __init__(self) -> None:
+        labels = {names.LABEL_NAMESPACE: "team", names.LABEL_NAME: "app", names.LABEL_UID: "1"}
+        self.volumes = [{"metadata": {"name": "v", "labels": labels}, "status": {"phase": "Released"}}]
+
+    async def knows(self, *_: Any) -> bool:
+        return False
+
+    async def get(self, *_: Any) -> None:
+        return None
+
+    async def list(self, kind: Kind, *_: Any, **__: Any) -> list[Any]:
+        return list(self.volumes) if kind is names.VOLUME else []
+
+    async def delete(self, manifest: Any) -> None:
+        self.volumes.remove(manifest)
+
+
+def operator(cluster: Any = None, **settings: Any) -> Operator:
     session: Any = None
-    return Operator(Settings(server_image="x", **settings), cluster, session)
+    return Operator(Settings(server_image="x", **settings), cluster or NoCluster(), session)
 
 
 def test_a_port_in_use_is_named() -> None:
@@ -44,6 +66,20 @@ def test_a_port_in_use_is_named() -> None:
 
         with pytest.raises(CannotStart, match=f"port {port} cannot be listened on"):
             asyncio.run(run())
+
+
+def test_without_the_definition_volumes_are_swept_and_a_signal_ends_it() -> None:
+    cluster = Undefined()
+
+    async def run() -> None:
+        found = operator(cluster, port=0)
+        task = asyncio.create_task(found.run())
+        await until(lambda: not cluster.volumes)
+        assert not task.done()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(task, 20)
+
+    asyncio.run(run())
 
 
 def test_failures_are_counted_and_tried_again() -> None:
