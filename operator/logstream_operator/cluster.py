@@ -33,6 +33,9 @@ LATER: Final = frozenset({409, 410, 429})
 NOT_FOUND: Final = 404
 GONE_MARK: Final = "being terminated"
 """In the refusal (403) of anything new in a namespace that is being deleted."""
+WEBHOOK_MARK: Final = "failed calling webhook"
+"""In the refusal (500) for the sake of a webhook that does not answer. The API server itself is well: what it refuses is
+this one object, until somebody mends or removes the webhook."""
 
 
 class _NoDiscovery:
@@ -159,7 +162,8 @@ class Cluster:
 def translate(error: ApiException, kind: Kind, name: str) -> Refused | Unreachable:
     """Whose fault it is."""
     status, message = error.status or 0, read_message(error)
-    if status in LATER or status >= 500 or status == 0 or GONE_MARK in message:
+    busy = status in LATER or status >= 500 or status == 0
+    if (busy and WEBHOOK_MARK not in message) or GONE_MARK in message:
         return Unreachable(f"{kind.kind} {name}", status or None, message)
     return Refused(kind.kind, name, status, message)
 

@@ -147,6 +147,7 @@ def test_an_event_is_created(api: Api) -> None:
         (422, "is invalid", Refused),
         (429, "storage is (re)initializing", Unreachable),
         (500, "etcdserver: leader changed", Unreachable),
+        (500, 'Internal error occurred: failed calling webhook "w": no endpoints available', Refused),
         (503, "busy", Unreachable),
     ],
 )
