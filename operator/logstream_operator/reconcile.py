@@ -117,6 +117,8 @@ class Reconciler:
 
         Raises Unreachable, for another try.
         """
+        if not self._looks_after(key):
+            return None
         body = await self._api.get(names.LOGSTREAM, key.namespace, key.name)
         if body is None or "deletionTimestamp" in body["metadata"]:
             self._written.pop(key, None)
@@ -145,12 +147,16 @@ class Reconciler:
             metadata = volume["metadata"]
             owner = names.key_of(metadata["labels"])
             phase = (volume.get("status") or {}).get("phase")
-            if owner is None or phase == "Bound" or "deletionTimestamp" in metadata:
+            if owner is None or phase == "Bound" or "deletionTimestamp" in metadata or not self._looks_after(owner):
                 continue
             body = await self._api.get(names.LOGSTREAM, owner.namespace, owner.name)
             if body is None or body["metadata"]["uid"] != metadata["labels"].get(names.LABEL_UID):
                 await self._api.delete(volume)
                 log.info("%s: volume %s deleted: its LogStream is gone", owner, metadata["name"])
+
+    def _looks_after(self, key: Key) -> bool:
+        """Volumes are in no namespace, so that those of others are seen, too, whose LogStreams may not be read."""
+        return not self._policy.namespaces or key.namespace in self._policy.namespaces
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ class Memory:
         self.events: list[tuple[str, str]] = []
         self.refuse: dict[str, Exception] = {}
         self.managers: list[tuple[str, str, Any]] = []
+        self.forbid = ""
         self._count = 0
         for body in bodies:
             self.put(body)
@@ -50,6 +51,8 @@ class Memory:
         return found
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
+        if namespace is not None and namespace == self.forbid:
+            raise Refused(kind.kind, name, 403, "forbidden")
         return deepcopy(self.objects.get((kind.kind, namespace if kind.namespaced else None, name)))
 
     async def list(
@@ -434,6 +437,24 @@ def test_only_some_namespaces() -> None:
     world = World(a_body(), other, namespaces=("team",))
     world.look()
     assert world.condition("IngressReady")[1] != "Conflict", "others are not looked at"
+
+
+def test_volumes_of_other_namespaces_are_left_to_those_who_look_after_them() -> None:
+    """Their LogStreams may not be read, and one such volume must not keep our own from being swept."""
+    world = World(a_body())
+    world.look()
+    ours = world.api.only("PersistentVolume")
+    ours["status"] = {"phase": "Released"}
+    theirs = merge(ours, {"metadata": {"name": "a-theirs", "labels": {names.LABEL_NAMESPACE: "other"}}})
+    world.api.objects = {("PersistentVolume", None, "a-theirs"): theirs, **world.api.objects}
+    del world.api.objects["LogStream", "team", "app"]
+    world.change_rules(RULES, ("team",))
+    world.api.forbid = "other"
+    world.forget()
+    assert world.look(Key("other", "app")) is None
+    asyncio.run(world.reconciler.sweep())
+    assert world.forget() == ["delete PersistentVolume"]
+    assert world.api.only("PersistentVolume") == theirs
 
 
 def test_the_kubelets_complaints_are_read(world: World) -> None:
