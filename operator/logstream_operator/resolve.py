@@ -107,7 +107,8 @@ def resolve(stream: LogStream, rules: Rules, around: Surroundings) -> Resolved:
     flavor = spec.ingress.flavor
     if flavor is Flavor.AUTO:
         flavor = CONTROLLERS.get(found.controller, Flavor.NONE)
-    fault = find_conflict(stream, around.others)
+    default = next((each.name for each in around.classes if each.is_default), "")
+    fault = find_conflict(stream, around.others, default)
     return Resolved(stream, root, placement, spec.ingress.class_name or None, flavor, fault)
 
 
@@ -123,13 +124,16 @@ def _find_class(name: str, classes: Sequence[IngressClass]) -> IngressClass | In
     )
 
 
-def find_conflict(stream: LogStream, others: Iterable[LogStream]) -> IngressFault | None:
-    """Why a LogStream cannot have its path: an older one has it, on the same host and under the same class."""
-    mine = _routes(stream)
+def find_conflict(stream: LogStream, others: Iterable[LogStream], default_class: str = "") -> IngressFault | None:
+    """Why a LogStream cannot have its path: an older one has it, on the same host and under the same class.
+
+    `default_class`: whose it is that names none.
+    """
+    mine = _routes(stream, default_class)
     for other in sorted(others, key=_age):
         if other.uid == stream.uid or not other.spec.ingress.enabled or _age(other) >= _age(stream):
             continue
-        shared = sorted(mine & _routes(other))
+        shared = sorted(mine & _routes(other, default_class))
         if shared:
             _, host, path = shared[0]
             where = f"{host or 'any host'}, path {path}"
@@ -145,10 +149,10 @@ def _age(stream: LogStream) -> tuple[str, Key]:
     return stream.created, stream.key
 
 
-def _routes(stream: LogStream) -> set[tuple[str, str, str]]:
+def _routes(stream: LogStream, default_class: str) -> set[tuple[str, str, str]]:
     ingress = stream.spec.ingress
     paths = [ingress.path, ingress.base_path or "/"] if ingress.viewer else [ingress.path]
-    return {(ingress.class_name, ingress.host, path) for path in paths}
+    return {(ingress.class_name or default_class, ingress.host, path) for path in paths}
 
 
 def _free_path(key: Key) -> str:

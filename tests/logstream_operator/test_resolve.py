@@ -136,6 +136,15 @@ def test_two_pages_on_one_base_path_are_a_conflict() -> None:
     assert fault is not None
 
 
+def test_the_default_class_is_the_same_with_and_without_its_name() -> None:
+    classes = [IngressClass("nginx", NGINX.controller, is_default=True)]
+    old = a_stream({"ingress": {"className": "nginx"}}, uid="o", name="old", created="2025")
+    young = a_stream({"ingress": {"className": ""}})
+    fault = resolve(young, RULES, Surroundings([NODE], classes, [young, old])).ingress_fault
+    assert fault is not None
+    assert fault.reason == "Conflict"
+
+
 def test_a_class_is_read_from_its_object() -> None:
     annotations = {"ingressclass.kubernetes.io/is-default-class": "true"}
     body = {"metadata": {"name": "traefik", "annotations": annotations}, "spec": {"controller": TRAEFIK.controller}}
