@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .errors import NotAccepted
-from .names import DEFAULT_CLASS, Key
+from .names import DEFAULT_CLASS, SOURCE_PREFIX, Key
 from .placement import Node, Placement, place
 from .roots import DEFAULT_ROOTS, Root, find_root
 from .spec import Flavor, LogStream
@@ -92,6 +92,13 @@ def resolve(stream: LogStream, rules: Rules, around: Surroundings) -> Resolved:
         raise NotAccepted(
             "TokenRequired",
             "spec.server.authSecretRef is missing: the administrator requires a token from every client",
+            stop=True,
+        )
+    if (spec.source.claim_name or "").startswith(SOURCE_PREFIX):
+        raise NotAccepted(
+            "ClaimNotAllowed",
+            f"{spec.source.claim_name} is the claim of a LogStream, which may be mounted with the groups that are allowed "
+            "for its folder only: say spec.source.hostPath, as that one does",
             stop=True,
         )
     root = placement = None

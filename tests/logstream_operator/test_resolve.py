@@ -89,6 +89,16 @@ def test_a_token_can_be_required() -> None:
     assert resolve(a_stream({"server": {"authSecretRef": {"name": "t"}}}), rules, AROUND).has_token
 
 
+def test_a_claim_of_the_operators_is_no_way_around_the_allowed_groups() -> None:
+    source = {"hostPath": None, "persistentVolumeClaim": {"claimName": "logstream-source-0"}, "supplementalGroups": [0]}
+    with pytest.raises(NotAccepted, match="hostPath") as caught:
+        resolved({"source": source})
+    assert caught.value.reason == "ClaimNotAllowed"
+    assert caught.value.stop
+    source["persistentVolumeClaim"] = {"claimName": "logs"}
+    assert resolved({"source": source}).root is None
+
+
 def test_folder_and_node_are_checked() -> None:
     with pytest.raises(NotAccepted, match="allowed"):
         resolved({"source": {"hostPath": "/etc"}})
