@@ -149,18 +149,20 @@ class LogStream:
         return next((each for each in found if each["type"] == kind), {})
 
     def wait(self, kind: str, status: str, reason: str = "", timeout_s: float = 90) -> str:
-        """Until a condition is so and about the newest spec; its message."""
+        """Until a condition is so and about the newest spec; its message then."""
+        message = ""
 
         def so() -> bool:
+            nonlocal message
             body = self.get()
             now: list[dict[str, Any]] = (body.get("status") or {}).get("conditions") or []
             found = next((each for each in now if each["type"] == kind), {})
+            message = found.get("message", "")
             newest = found.get("observedGeneration") == body["metadata"]["generation"]
             return newest and found["status"] == status and reason in ("", found["reason"])
 
         hint = f"kubectl describe logstream {self.name} --namespace={self.namespace}"
         wait_for(f"{kind}={status} {reason}", so, timeout_s=timeout_s, every_s=0.5, hint=hint)
-        message: str = self.condition(kind)["message"]
         return message
 
     def wait_rolled_out(self) -> None:
@@ -209,6 +211,14 @@ class LogStream:
         """The PersistentVolumes of its namespace, also when the namespace is gone."""
         found = self.cluster.kubectl.get("persistentvolumes", f"--selector=logstream.dev/namespace={self.namespace}")
         return [each["metadata"]["name"] for each in found["items"]]
+
+    def wait_released(self, volume: str) -> None:
+        """Until the cluster says that the claim is gone, which it finds out after the claim itself has gone."""
+
+        def so() -> bool:
+            return bool(self.cluster.kubectl.get("persistentvolume", volume)["status"]["phase"] == "Released")
+
+        wait_for(f"the volume {volume} to be released", so, timeout_s=30)
 
 
 def json_lines(socket: ClientConnection, timeout_s: float = 30) -> list[str]:

@@ -47,7 +47,6 @@ def test_what_is_rendered_is_taken(
     text = render(cluster, chart, *words, version=version, namespace=namespace)
     for name in ("team", "ops"):  # of one scenario
         text = text.replace(f"namespace: {name}\n", f"namespace: {namespace}\n")
-    text = text.replace("podmonitor", "podmonitor")
     shown = cluster.kubectl(
         "apply", "--server-side", "--force-conflicts", "--dry-run=server", "--filename=-", stdin=text
     )

@@ -12,6 +12,7 @@ import pytest
 from logstreams import OPERATOR, SYSTEM, LogStream, are_all_reached, clients_by_pod
 from readers import Crowd, Progress, Reader, Wrong, numbered
 from testcluster.commands import wait_for
+from testcluster.kubectl import is_ready
 
 CLIENTS = 200
 LINES = 100_000
@@ -63,15 +64,22 @@ def write(stream: LogStream, lines: list[str], stop: threading.Event) -> Iterato
                 return
 
 
+def one_that_serves(stream: LogStream) -> str:
+    """A pod's name. Some end of an earlier harm, and may be gone before one could do them any."""
+    return next(
+        str(pod["metadata"]["name"])
+        for pod in stream.find("pods")
+        if "deletionTimestamp" not in pod["metadata"] and is_ready(pod)
+    )
+
+
 def delete_a_pod(stream: LogStream) -> None:
-    pod = stream.find("pods")[0]["metadata"]["name"]
-    stream.kubectl("delete", "pod", pod, "--wait=false")
+    stream.kubectl("delete", "pod", one_that_serves(stream), "--wait=false")
 
 
 def kill_a_pod(stream: LogStream) -> None:
     """Without a goodbye."""
-    pod = stream.find("pods")[-1]["metadata"]["name"]
-    stream.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
+    stream.kubectl("delete", "pod", one_that_serves(stream), "--grace-period=0", "--force")
 
 
 def roll_out(stream: LogStream) -> None:

@@ -82,8 +82,7 @@ def test_servers_outlive_the_release_and_the_next_one_sweeps(stream: LogStream, 
     stream.wait_first_lines(["one"])
     stream.kubectl("delete", "namespace", stream.namespace)
     (volume,) = stream.volumes()
-    phase = stream.cluster.kubectl.get("persistentvolume", volume)["status"]["phase"]
-    assert phase == "Released", "a labelled volume is all that is left"
+    stream.wait_released(volume)  # a labelled volume is all that is left
     install(stream.cluster, project_images)
     wait_for("the volume to go", lambda: not stream.volumes(), timeout_s=30, every_s=1)
     stream.cluster.kubectl("create", "namespace", stream.namespace)  # the fixture removes it
