@@ -25,6 +25,8 @@ UNBOUND: Final = "unbound immediate PersistentVolumeClaims"
 """In the scheduler's words while a claim is still being bound."""
 NO_FIGURES_YET: Final = ("no metrics returned from resource metrics API", "did not receive metrics for")
 """In the autoscaler's words while metrics-server answers and has not measured the servers yet: for half a minute."""
+NO_FIGURES: Final = "FailedGetResourceMetric"
+"""The autoscaler's reason when it asks for figures in vain."""
 EVENTS: Final = frozenset({"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"})
 """The kubelet's complaints that stand in no condition of the pod."""
 
@@ -170,8 +172,9 @@ def assess_autoscaling(resolved: Resolved, seen: Observed) -> Condition:
     if any(each in words for each in NO_FIGURES_YET):
         message = f"metrics-server has no figures of the servers yet ({words})"
         return Condition(Type.AUTOSCALING_ACTIVE, State.UNKNOWN, "NoMetricsYet", message)
-    message = f"{words}; is metrics-server installed?"
-    return Condition(Type.AUTOSCALING_ACTIVE, State.FALSE, active.get("reason", "Inactive"), message)
+    reason = active.get("reason", "Inactive")
+    message = f"{words}; is metrics-server installed?" if reason == NO_FIGURES else words
+    return Condition(Type.AUTOSCALING_ACTIVE, State.FALSE, reason, message)
 
 
 # -- what it is made of ------------------------------------------------------------------------------------------------

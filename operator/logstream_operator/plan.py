@@ -93,7 +93,13 @@ def _is_current(manifest: Manifest, live: Manifest | None) -> bool:
         return False
     if "deletionTimestamp" in live["metadata"]:
         return True  # what is being deleted takes nothing any more; it is made anew when it has gone
-    return covers(live, manifest)
+    return covers(live, manifest) and not _is_stopped(manifest, live)
+
+
+def _is_stopped(manifest: Manifest, live: Manifest) -> bool:
+    """Whether somebody has scaled to nothing what an autoscaler should scale: it leaves that as it is, for ever."""
+    is_scaled = manifest["kind"] == names.DEPLOYMENT.kind and "replicas" not in manifest["spec"]
+    return is_scaled and live["spec"].get("replicas") == 0
 
 
 def covers(live: Any, wanted: Any) -> bool:
@@ -141,11 +147,12 @@ def hands_over_replicas(desired: Manifest, live: Manifest | None) -> int | None:
     """
     if live is None or "replicas" in desired["spec"]:
         return None
+    if _is_stopped(desired, live):
+        return 1
     for entry in live["metadata"].get("managedFields", ()):
         owns = "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
         if entry.get("manager") == names.MANAGER and owns and not entry.get("subresource"):
-            # An autoscaler does not touch what was scaled to nothing.
-            return int(live["spec"].get("replicas", 1)) or 1
+            return int(live["spec"].get("replicas", 1))
     return None
 
 

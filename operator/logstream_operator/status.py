@@ -180,7 +180,7 @@ def find_transitions(previous: Mapping[str, Any], status: Mapping[str, Any]) -> 
 
 OPEN: Final = "ServesWithoutToken"
 """Why a resource is accepted that lets everybody read; said as a warning."""
-PASSING: Final = frozenset({"Starting", "Binding", "AddressPending", "NoMetricsYet", "NotAsked", "RollingOut"})
+PASSING: Final = frozenset({"Starting", "Binding", "AddressPending", "NoMetricsYet", "NotAsked"})
 """Reasons that are a stage on the way and nobody's fault."""
 
 

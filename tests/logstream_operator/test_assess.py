@@ -365,6 +365,17 @@ def test_autoscaling(status: dict[str, Any], state: State, reason: str) -> None:
     assert refused.reason == "Refused"
 
 
+@pytest.mark.parametrize(("reason", "advised"), [("FailedGetResourceMetric", True), ("FailedGetScale", False)])
+def test_metrics_server_is_named_where_figures_are_missing_only(reason: str, advised: bool) -> None:
+    status = {"conditions": [{"type": "ScalingActive", "status": "False", "reason": reason, "message": "words"}]}
+    found = look(
+        Type.AUTOSCALING_ACTIVE,
+        resolved({"autoscaling": {}}),
+        objects={"HorizontalPodAutoscaler": {"status": status}},
+    )
+    assert ("metrics-server" in found.message) is advised
+
+
 def test_an_ingress_that_cannot_be() -> None:
     found = look(Type.INGRESS_READY, resolved(around=Surroundings([NODE], [])))
     assert (found.state, found.reason) == (State.FALSE, "ClassMissing")

@@ -183,6 +183,7 @@ def with_replicas(replicas: int, *managers: str, subresource: str = "") -> Manif
         pytest.param(None, None, id="nothing yet"),
         pytest.param(with_replicas(3, names.MANAGER), 3, id="ours: as many as there are"),
         pytest.param(with_replicas(0, names.MANAGER), 1, id="none: an autoscaler would leave it so"),
+        pytest.param(with_replicas(0, "kubectl", subresource="scale"), 1, id="none, by hand"),
         pytest.param(with_replicas(3, names.HANDOVER_MANAGER), None, id="handed over already"),
         pytest.param(with_replicas(3, "kube-controller-manager", subresource="scale"), None, id="the autoscaler's"),
         pytest.param(with_replicas(3), None, id="nobody's"),
@@ -190,6 +191,13 @@ def with_replicas(replicas: int, *managers: str, subresource: str = "") -> Manif
 )
 def test_replicas_are_handed_over_once(deployment: Manifest | None, replicas: int | None) -> None:
     assert hands_over_replicas(find(DESIRED, "Deployment"), deployment) == replicas
+
+
+def test_what_was_scaled_to_nothing_by_hand_under_an_autoscaler_is_put_right() -> None:
+    stopped, two = with_replicas(0, "kubectl", subresource="scale"), with_replicas(2, "kubectl", subresource="scale")
+    others = [manifest for manifest in live() if manifest["kind"] != "Deployment"]
+    assert kinds(plan(DESIRED, [*others, stopped]).apply) == ["Deployment"]
+    assert not plan(DESIRED, [*others, two])
 
 
 def test_replicas_are_not_handed_over_while_we_set_them() -> None:
