@@ -34,8 +34,8 @@ NOT_FOUND: Final = 404
 GONE_MARK: Final = "being terminated"
 """In the refusal (403) of anything new in a namespace that is being deleted."""
 WEBHOOK_MARK: Final = "failed calling webhook"
-"""In the refusal (500) for the sake of a webhook that does not answer. The API server itself is well: what it refuses is
-this one object, until somebody mends or removes the webhook."""
+"""In the refusal (500) for the sake of a webhook that does not answer. The API server itself is well, and refuses this
+one object until somebody mends or removes the webhook."""
 
 
 class _NoDiscovery:

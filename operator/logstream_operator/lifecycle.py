@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from aiohttp import web
 from . import names
 from .cluster import Cluster, connect
 from .endpoints import create_endpoints
-from .errors import CannotStart, OperatorError, Unreachable
+from .errors import CannotStart, OperatorError, Refused, Unreachable
 from .handlers import create_kopf_settings, create_registry
 from .metrics import Metrics
 from .names import Key
@@ -58,7 +59,9 @@ class Operator:
             async with asyncio.TaskGroup() as group:
                 # Also without a definition: with one that was deleted went all LogStreams, and their volumes stay.
                 others = [group.create_task(self.queue.run(self._settings.workers)), group.create_task(self._resync())]
-                while await self._is_to_watch() and not await self._watch():
+                while (namespaces := await self._wait_for_definition()) is not None:
+                    if await self._watch(namespaces):
+                        break
                     self._heed_signals()
                     await self._pause()
                 for task in others:
@@ -78,10 +81,9 @@ class Operator:
         except OSError as error:
             raise CannotStart(f"port {self._settings.port} cannot be listened on: {error.strerror}") from error
 
-    async def _watch(self) -> bool:
+    async def _watch(self, namespaces: Sequence[str]) -> bool:
         """Let kopf watch until a signal comes. False: it failed, as it does now and then when the definition, or the
         right to see something, is taken away."""
-        namespaces = self._settings.namespaces
         try:
             await kopf.operator(
                 registry=create_registry(self.queue.add, self._resync_now.set, self._cluster.url),
@@ -125,30 +127,40 @@ class Operator:
                 async with asyncio.timeout(self._settings.resync_interval_s):
                     await self._resync_now.wait()
 
-    async def _is_to_watch(self) -> bool:
-        """Once there is a definition: before that, kopf would find nothing to watch, and look no more. False: a signal
-        came first."""
+    async def _wait_for_definition(self) -> Sequence[str] | None:
+        """Until LogStreams are known: before that, kopf would find nothing to watch, and look no more.
+
+        Returns the namespaces to watch, none for all. Kopf ends when it may not read one, as when that was deleted: so
+        those are left to the resync. None: a signal came first.
+        """
         said = False
         while not self._stop.is_set():
-            if await self._is_defined():
-                return True
+            is_known, readable = await self._look_for_definition()
+            if is_known:
+                return readable
             if not said:
                 log.warning("the cluster does not know %s.%s yet: apply its definition", names.PLURAL, names.GROUP)
             said = True
             await self._pause()
-        return False
+        return None
 
     async def _pause(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(PAUSE_S):
                 await self._stop.wait()
 
-    async def _is_defined(self) -> bool:
-        try:
-            return await self._cluster.knows(names.LOGSTREAM, next(iter(self._settings.namespaces), None))
-        except Unreachable as error:
-            log.warning("%s", error)
-            return False
+    async def _look_for_definition(self) -> tuple[bool, list[str]]:
+        """Whether LogStreams are known, and in which of the namespaces they may be read."""
+        is_known, readable = False, []
+        for namespace in self._settings.namespaces or (None,):
+            try:
+                is_known = await self._cluster.knows(names.LOGSTREAM, namespace) or is_known
+            except (Refused, Unreachable) as error:
+                log.warning("%s%s", f"{namespace}: " if namespace else "", error)
+                continue
+            if namespace:
+                readable.append(namespace)
+        return is_known, readable
 
 
 async def run_operator(settings: Settings) -> None:

@@ -1,7 +1,8 @@
 """One look at one LogStream: read, resolve, render, plan, apply, assess, write the status. Every cause takes this path.
 
-Nothing is remembered between two looks but when counts were last written, so an operator that restarts goes on as if
-nothing had happened. What a look cannot finish, such as an object that is still being deleted, it comes back for.
+Nothing is remembered between two looks but when counts were last written and what the log has said already, so an
+operator that restarts goes on as if nothing had happened. What a look cannot finish, such as an object that is still
+being deleted, it comes back for.
 """
 
 from __future__ import annotations
@@ -111,6 +112,7 @@ class Reconciler:
         self._api, self._servers, self._clock = api, servers, clock
         self._policy = policy
         self._written: dict[Key, float] = {}
+        self._refused: set[str] = set()
 
     async def reconcile(self, key: Key) -> float | None:
         """Make the cluster what the LogStream says. Returns after how many seconds to look again, if at all.
@@ -119,7 +121,7 @@ class Reconciler:
         """
         if not self._looks_after(key):
             return None
-        body = await self._api.get(names.LOGSTREAM, key.namespace, key.name)
+        body = await self._read(key)
         if body is None or "deletionTimestamp" in body["metadata"]:
             self._written.pop(key, None)
             await self.sweep(key)
@@ -149,7 +151,11 @@ class Reconciler:
             phase = (volume.get("status") or {}).get("phase")
             if owner is None or phase == "Bound" or "deletionTimestamp" in metadata or not self._looks_after(owner):
                 continue
-            body = await self._api.get(names.LOGSTREAM, owner.namespace, owner.name)
+            try:
+                body = await self._read(owner)
+            except Refused as error:
+                log.warning("%s: volume %s stays: %s", owner, metadata["name"], error)
+                continue
             if body is None or body["metadata"]["uid"] != metadata["labels"].get(names.LABEL_UID):
                 await self._api.delete(volume)
                 log.info("%s: volume %s deleted: its LogStream is gone", owner, metadata["name"])
@@ -161,11 +167,28 @@ class Reconciler:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     async def list_logstreams(self) -> list[Manifest]:
-        """All LogStreams that are looked after."""
+        """All LogStreams that are looked after. One namespace that may not be read is not in the way of the others."""
+        if not self._policy.namespaces:
+            return await self._api.list(names.LOGSTREAM)
         found: list[Manifest] = []
-        for namespace in self._policy.namespaces or (None,):
-            found += await self._api.list(names.LOGSTREAM, namespace)
+        for namespace in self._policy.namespaces:
+            try:
+                found += await self._api.list(names.LOGSTREAM, namespace)
+            except Refused as error:
+                log.log(logging.DEBUG if namespace in self._refused else logging.WARNING, "%s: %s", namespace, error)
+                self._refused.add(namespace)
+            else:
+                self._refused.discard(namespace)
         return found
+
+    async def _read(self, key: Key) -> Manifest | None:
+        """The LogStream, None for one that is gone. With its namespace the right to look there goes, too."""
+        try:
+            return await self._api.get(names.LOGSTREAM, key.namespace, key.name)
+        except Refused:
+            if await self._api.get(names.NAMESPACE, None, key.namespace) is not None:
+                raise
+            return None
 
     async def _list_owned(self, key: Key, uid: str) -> list[Manifest]:
         labels = f"{names.LABEL_UID}={uid}"

@@ -108,10 +108,11 @@ def test_the_operator_has_the_rights_that_it_uses_and_no_more() -> None:
         ("logstream.dev", "logstreams"): {"get", "list", "watch"},
         ("logstream.dev", "logstreams/status"): {"patch"},
         ("", "nodes"): {"list", "watch"},
+        ("", "namespaces"): {"get"},
         ("", "pods"): {"list", "watch"},
         ("", "events"): {"list", "create"},
         ("networking.k8s.io", "ingressclasses"): {"list"},
-        # By kopf, to see the definition come and go. It lists no namespaces: all are watched at once, or those named.
+        # By kopf, to see the definition come and go.
         ("apiextensions.k8s.io", "customresourcedefinitions"): {"list", "watch"},
     }
     assert granted == used, "every right that is used, and none more"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from logstream_operator import names
-from logstream_operator.errors import CannotStart, Unreachable
+from logstream_operator.errors import CannotStart, Refused, Unreachable
 from logstream_operator.lifecycle import Operator
 from logstream_operator.names import Key, Kind
 from logstream_operator.settings import Settings
@@ -94,6 +94,25 @@ def test_failures_are_counted_and_tried_again() -> None:
         await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(run())
+
+
+class SomeNamespaces(NoCluster):
+    """An API server that lets one namespace be read."""
+
+    async def knows(self, _kind: Any, namespace: str | None) -> bool:
+        if namespace != "team":
+            raise Refused("LogStream", "list", 403, "forbidden")
+        return True
+
+
+def test_a_namespace_that_may_not_be_read_is_not_watched() -> None:
+    """Kopf would end, and with it the work for all others."""
+    session: Any = None
+    cluster: Any = SomeNamespaces()
+    found = Operator(Settings(server_image="x", namespaces=("gone", "team")), cluster, session)
+    assert asyncio.run(found._look_for_definition()) == (True, ["team"])
+    found = Operator(Settings(server_image="x", namespaces=("gone",)), cluster, session)
+    assert asyncio.run(found._look_for_definition()) == (False, [])
 
 
 @pytest.mark.parametrize(

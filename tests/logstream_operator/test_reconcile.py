@@ -59,6 +59,8 @@ class Memory:
         self, kind: Kind, namespace: str | None = None, *, labels: str = "", fields: str = ""
     ) -> list[Manifest]:
         assert not fields or kind is names.EVENT
+        if namespace is not None and namespace == self.forbid:
+            raise Refused(kind.kind, "list", 403, "forbidden")
         wanted = dict(pair.split("=", 1) for pair in labels.split(",") if pair)
         return [
             deepcopy(body)
@@ -455,6 +457,27 @@ def test_volumes_of_other_namespaces_are_left_to_those_who_look_after_them() -> 
     asyncio.run(world.reconciler.sweep())
     assert world.forget() == ["delete PersistentVolume"]
     assert world.api.only("PersistentVolume") == theirs
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_namespace_that_may_not_be_read_any_more(gone: bool) -> None:
+    """The rights in a namespace go with it; that must stop nothing elsewhere, and leave no volume."""
+    world = World(a_body(), a_body(namespace="other", uid="o"), namespaces=("other", "team"))
+    world.look(Key("other", "app"))
+    world.api.only("PersistentVolume")["status"] = {"phase": "Released"}
+    world.api.forbid = "other"
+    if not gone:
+        world.api.put({"kind": "Namespace", "metadata": {"name": "other"}})
+    world.forget()
+    found = asyncio.run(world.reconciler.list_logstreams())
+    assert [body["metadata"]["namespace"] for body in found] == ["team"]
+    asyncio.run(world.reconciler.sweep())
+    assert world.forget() == (["delete PersistentVolume"] if gone else [])
+    if gone:
+        assert world.look(Key("other", "app")) is None
+    else:
+        with pytest.raises(Refused):
+            world.look(Key("other", "app"))
 
 
 def test_the_kubelets_complaints_are_read(world: World) -> None:
