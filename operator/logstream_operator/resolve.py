@@ -97,8 +97,8 @@ def resolve(stream: LogStream, rules: Rules, around: Surroundings) -> Resolved:
     if (spec.source.claim_name or "").startswith(SOURCE_PREFIX):
         raise NotAccepted(
             "ClaimNotAllowed",
-            f"{spec.source.claim_name} is the claim of a LogStream: say spec.source.hostPath, as that one does, so that the "
-            "administrator's rules for the folder hold",
+            f"{spec.source.claim_name} is the claim of a LogStream: say spec.source.hostPath, as that one does, so "
+            "that the administrator's rules for the folder hold",
             stop=True,
         )
     root = placement = None
