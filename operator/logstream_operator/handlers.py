@@ -7,7 +7,7 @@ taken away at any time. What such a handler misses, the resync finds.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -22,24 +22,27 @@ WATCHED: Final = tuple(kind for kind in (*names.CHILDREN, names.POD) if kind is 
 """What has our labels. A cluster may not know PodMonitors; those are looked at by the resync only."""
 
 
-class NodeLabels:
-    """The labels of all nodes. A node reports about itself all the time; only its labels, or its end, matter here."""
+class News:
+    """What matters of each object: one that reports about itself all the time is news only when that changes."""
 
     def __init__(self) -> None:
-        self._known: dict[str, dict[str, str]] = {}
+        self._known: dict[Hashable, object] = {}
 
-    def observe(self, name: str, labels: Mapping[str, str] | None) -> bool:
-        """Whether that is new; `labels` None for a node that is gone."""
-        if labels is None:
+    def observe(self, name: Hashable, facts: object | None) -> bool:
+        """Whether that is new; `facts` None for an object that is gone."""
+        if facts is None:
             return self._known.pop(name, None) is not None
-        old, self._known[name] = self._known.get(name), dict(labels)
-        return old != labels
+        old, self._known[name] = self._known.get(name), facts
+        return old != facts
 
 
-def create_registry(enqueue: Enqueue, enqueue_all: Callable[[], None], url: str) -> kopf.OperatorRegistry:
-    """The handlers. `enqueue_all`: for what may concern any LogStream; `url`: of the API server, seen from a pod."""
+def create_registry(
+    enqueue: Enqueue, enqueue_all: Callable[[], None], forget: Callable[[], None], url: str
+) -> kopf.OperatorRegistry:
+    """The handlers. `enqueue_all`: for what may concern any LogStream; `forget`: what was read of nodes and LogStreams
+    is old; `url`: of the API server, seen from a pod."""
     registry = kopf.OperatorRegistry()
-    nodes = NodeLabels()
+    nodes, specs = News(), News()
 
     @kopf.on.login(registry=registry)
     async def login(**arguments: Any) -> kopf.ConnectionInfo | None:
@@ -50,13 +53,23 @@ def create_registry(enqueue: Enqueue, enqueue_all: Callable[[], None], url: str)
     @kopf.on.event(
         group=names.GROUP, version=names.VERSION, plural=names.PLURAL, id="see_logstreams", registry=registry
     )
-    async def see_logstream(namespace: str | None, name: str, **_: Any) -> None:
+    async def see_logstream(
+        namespace: str | None,
+        name: str,
+        meta: Mapping[str, Any],
+        type: str | None,  # noqa: A002 - kopf's
+        **_: Any,
+    ) -> None:
         assert namespace is not None  # the definition says so
-        enqueue(Key(namespace, name))
+        key = Key(namespace, name)
+        if specs.observe(key, None if type == "DELETED" else (meta.get("uid"), meta.get("generation"))):
+            forget()
+        enqueue(key)
 
     @kopf.on.event(group="", version="v1", plural=names.NODE.plural, id="see_nodes", registry=registry)
     async def see_node(name: str, labels: Mapping[str, str], type: str | None, **_: Any) -> None:  # noqa: A002 - kopf's
-        if nodes.observe(name, None if type == "DELETED" else labels):
+        if nodes.observe(name, None if type == "DELETED" else dict(labels)):
+            forget()
             enqueue_all()
 
     async def see_child(labels: Mapping[str, str], **_: Any) -> None:

@@ -86,7 +86,9 @@ class Operator:
         right to see something, is taken away."""
         try:
             await kopf.operator(
-                registry=create_registry(self.queue.add, self._resync_now.set, self._cluster.url),
+                registry=create_registry(
+                    self.queue.add, self._resync_now.set, self._reconciler.forget, self._cluster.url
+                ),
                 settings=create_kopf_settings(namespaced=bool(namespaces)),
                 identity=IDENTITY,
                 standalone=True,

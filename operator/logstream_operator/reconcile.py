@@ -1,8 +1,8 @@
 """One look at one LogStream: read, resolve, render, plan, apply, assess, write the status. Every cause takes this path.
 
-Nothing is remembered between two looks but when counts were last written and what the log has said already, so an
-operator that restarts goes on as if nothing had happened. What a look cannot finish, such as an object that is still
-being deleted, it comes back for.
+Nothing is remembered between two looks but what saves work (when counts were last written, what the log has said, what
+was read of the whole cluster just now), so an operator that restarts goes on as if nothing had happened. What a look
+cannot finish, such as an object that is still being deleted, it comes back for.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from .placement import Node, parse_node
 from .plan import Plan, hands_over_replicas, is_ours, mounted_claims, name_taken, plan
 from .render import render
 from .resolve import IngressClass, Resolved, Rules, Surroundings, parse_ingress_class, resolve
+from .shared import Shared
 from .spec import LogStream, parse_all, parse_logstream
 from .status import (
     Condition,
@@ -113,6 +114,14 @@ class Reconciler:
         self._policy = policy
         self._written: dict[Key, float] = {}
         self._refused: set[str] = set()
+        self._nodes = Shared(self._list_nodes, clock.monotonic_s)
+        self._classes = Shared(self._list_classes, clock.monotonic_s)
+        self._others = Shared(self._list_others, clock.monotonic_s)
+
+    def forget(self) -> None:
+        """Nodes or LogStreams have changed: what was read of them is old."""
+        self._nodes.forget()
+        self._others.forget()
 
     async def reconcile(self, key: Key) -> float | None:
         """Make the cluster what the LogStream says. Returns after how many seconds to look again, if at all.
@@ -214,15 +223,19 @@ class Reconciler:
         return foreign
 
     async def _resolve(self, stream: LogStream) -> Resolved:
-        nodes: list[Node] = []
-        classes: list[IngressClass] = []
-        others: list[LogStream] = []
-        if stream.spec.source.host_path is not None:
-            nodes = [parse_node(body) for body in await self._api.list(names.NODE)]
-        if stream.spec.ingress.enabled:
-            classes = [parse_ingress_class(body) for body in await self._api.list(names.INGRESS_CLASS)]
-            others = parse_all(await self.list_logstreams())
+        nodes = await self._nodes.get() if stream.spec.source.host_path is not None else []
+        has_ingress = stream.spec.ingress.enabled
+        classes, others = (await self._classes.get(), await self._others.get()) if has_ingress else ([], [])
         return resolve(stream, self._policy.rules, Surroundings(nodes, classes, others))
+
+    async def _list_nodes(self) -> list[Node]:
+        return [parse_node(body) for body in await self._api.list(names.NODE)]
+
+    async def _list_classes(self) -> list[IngressClass]:
+        return [parse_ingress_class(body) for body in await self._api.list(names.INGRESS_CLASS)]
+
+    async def _list_others(self) -> list[LogStream]:
+        return parse_all(await self.list_logstreams())
 
     # -- writing -------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import kopf
 import pytest
 
 from logstream_operator import names
-from logstream_operator.handlers import WATCHED, NodeLabels, create_kopf_settings, create_registry
+from logstream_operator.handlers import WATCHED, News, create_kopf_settings, create_registry
 from logstream_operator.names import Key, labels
 
 
@@ -20,10 +20,14 @@ class Seen:
     def __init__(self) -> None:
         self.keys: list[Key] = []
         self.all = 0
-        self.registry = create_registry(self.keys.append, self.see_all, "https://10.0.0.1:443")
+        self.forgotten = 0
+        self.registry = create_registry(self.keys.append, self.see_all, self.forget, "https://10.0.0.1:443")
 
     def see_all(self) -> None:
         self.all += 1
+
+    def forget(self) -> None:
+        self.forgotten += 1
 
     def tell(self, handler: str, **event: Any) -> None:
         (found,) = [each for each in self.registry._watching.get_all_handlers() if each.id == handler]
@@ -56,7 +60,7 @@ def test_nothing_needs_a_finalizer(seen: Seen) -> None:
 
 def test_a_logstream_and_its_objects_lead_to_its_key(seen: Seen) -> None:
     key = Key("team", "app")
-    seen.tell("see_logstreams", namespace="team", name="app")
+    seen.tell("see_logstreams", namespace="team", name="app", meta={})
     seen.tell("see_deployments", namespace="team", name="app-logstream", labels=labels(key, "u"))
     seen.tell("see_persistentvolumes", namespace=None, name="v", labels=labels(key, "u"))
     seen.tell("see_pods", namespace="team", name="other", labels={"app": "other"})
@@ -66,13 +70,25 @@ def test_a_logstream_and_its_objects_lead_to_its_key(seen: Seen) -> None:
 def test_a_node_leads_to_everything_when_its_labels_change(seen: Seen) -> None:
     for node_labels in ({"a": "b"}, {"a": "b"}, {"a": "c"}):
         seen.tell("see_nodes", name="node-1", labels=node_labels)
-    assert seen.all == 2
+    assert (seen.all, seen.forgotten) == (2, 2)
     seen.tell("see_nodes", name="node-1", labels={}, type="DELETED")
     assert (seen.all, seen.keys) == (3, [])
 
 
+def test_only_a_changed_spec_makes_what_was_read_of_logstreams_old(seen: Seen) -> None:
+    """A status is written all the time."""
+    event = {"namespace": "team", "name": "app"}
+    for meta in ({"uid": "u", "generation": 1}, {"uid": "u", "generation": 1, "resourceVersion": "9"}):
+        seen.tell("see_logstreams", **event, meta=meta)
+    assert (seen.forgotten, len(seen.keys)) == (1, 2)
+    seen.tell("see_logstreams", **event, meta={"uid": "u", "generation": 2})
+    seen.tell("see_logstreams", **event, meta={"uid": "v", "generation": 2})
+    seen.tell("see_logstreams", **event, meta={"uid": "v", "generation": 2}, type="DELETED")
+    assert seen.forgotten == 4
+
+
 def test_a_node_that_is_gone_twice_is_gone_once() -> None:
-    nodes = NodeLabels()
+    nodes = News()
     assert nodes.observe("a", {})
     assert nodes.observe("a", None)
     assert not nodes.observe("a", None)

@@ -34,6 +34,7 @@ class Memory:
         self.refuse: dict[str, Exception] = {}
         self.managers: list[tuple[str, str, Any]] = []
         self.forbid = ""
+        self.lists: list[str] = []
         self._count = 0
         for body in bodies:
             self.put(body)
@@ -59,6 +60,7 @@ class Memory:
         self, kind: Kind, namespace: str | None = None, *, labels: str = "", fields: str = ""
     ) -> list[Manifest]:
         assert not fields or kind is names.EVENT
+        self.lists.append(kind.kind)
         if namespace is not None and namespace == self.forbid:
             raise Refused(kind.kind, "list", 403, "forbidden")
         wanted = dict(pair.split("=", 1) for pair in labels.split(",") if pair)
@@ -127,6 +129,7 @@ class World:
         self.reconciler = Reconciler(self.api, self.talk, Policy(rules, DEFAULTS, namespaces), clock)
 
     def look(self, key: Key = KEY) -> float | None:
+        self.reconciler.forget()  # as after an event
         return asyncio.run(self.reconciler.reconcile(key))
 
     def edit(self, change: Any, key: Key = KEY) -> None:
@@ -215,6 +218,18 @@ def test_an_event_that_cannot_be_recorded_is_let_go(world: World) -> None:
     world.api.refuse["Event"] = Refused("Event", "x", 403, "no")
     world.look()
     assert world.condition("Accepted")[0] == "True"
+
+
+def test_what_concerns_all_is_read_once_for_many() -> None:
+    keys = [Key("team", f"app-{n}") for n in range(9)]
+    world = World(*(a_body({"ingress": {"path": f"/{key.name}/ws"}}, name=key.name, uid=key.name) for key in keys))
+
+    async def look_at_all() -> None:
+        await asyncio.gather(*map(world.reconciler.reconcile, keys))
+
+    asyncio.run(look_at_all())
+    assert [world.api.lists.count(kind) for kind in ("Node", "IngressClass", "LogStream")] == [1, 1, 1]
+    assert len(world.api.find("Ingress")) == 9
 
 
 def test_counts_are_written_now_and_then(world: World) -> None:
