@@ -94,7 +94,11 @@ def test_only_our_claim_can_bind_the_volume() -> None:
     volume, claim = found["PersistentVolume"], found["PersistentVolumeClaim"]
     name = claim["metadata"]["name"]
     assert volume["spec"]["claimRef"] | {"namespace": "team", "name": name} == volume["spec"]["claimRef"]
-    assert claim["spec"]["volumeName"] == volume["metadata"]["name"] == name
+    assert claim["metadata"]["name"] == volume["metadata"]["name"] == name
+    wanted = claim["spec"]["selector"]["matchLabels"]
+    assert wanted == {names.LABEL_UID: UID}, "and it can bind no volume but ours"
+    assert wanted.items() <= volume["metadata"]["labels"].items()
+    assert "volumeName" not in claim["spec"], "two workers would write the volume's phase, and one wait for 15 s"
     assert claim["spec"]["storageClassName"] == volume["spec"]["storageClassName"] == ""
     assert volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
     assert volume["spec"]["hostPath"] == {"path": "/minikube-host", "type": "Directory"}
