@@ -27,6 +27,8 @@ NO_FIGURES_YET: Final = ("no metrics returned from resource metrics API", "did n
 """In the autoscaler's words while metrics-server answers and has not measured the servers yet: for half a minute."""
 NO_FIGURES: Final = "FailedGetResourceMetric"
 """The autoscaler's reason when it asks for figures in vain."""
+ALIKE: Final = {"ErrImagePull": "ImagePullBackOff"}
+"""Reasons between which the kubelet goes to and fro for one cause: they are one state, and no transition."""
 EVENTS: Final = frozenset({"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"})
 """The kubelet's complaints that stand in no condition of the pod."""
 
@@ -244,7 +246,7 @@ def _find_pod_complaint(pod: Manifest, events: Sequence[Manifest]) -> tuple[str,
             words = waiting.get("message", "")
             if ended:
                 words += f" (it ended with exit code {ended.get('exitCode')}; see kubectl logs --previous)"
-            return waiting["reason"], words
+            return ALIKE.get(waiting["reason"], waiting["reason"]), words
     if status.get("phase") == "Pending":
         mine = [event for event in events if event["involvedObject"].get("uid") == pod["metadata"].get("uid")]
         for event in mine:

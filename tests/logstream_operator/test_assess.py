@@ -148,7 +148,7 @@ def refusal(kind: str, status: int = 403, words: str = "quota exceeded") -> dict
                 ],
             },
             State.FALSE,
-            "ErrImagePull",
+            "ImagePullBackOff",
             "no such",
             id="an image that is not there",
         ),
@@ -219,7 +219,7 @@ def refusal(kind: str, status: int = 403, words: str = "quota exceeded") -> dict
             Type.AVAILABLE,
             {"pods": [a_pod(containerStatuses=[{"state": {"waiting": {"reason": "ErrImagePull", "message": "no"}}}])]},
             State.TRUE,
-            "ErrImagePull",
+            "ImagePullBackOff",
             "2 of 2 servers are ready; pod app-1: no",
             id="a rollout that is stuck while others serve",
         ),
@@ -374,6 +374,15 @@ def test_metrics_server_is_named_where_figures_are_missing_only(reason: str, adv
         objects={"HorizontalPodAutoscaler": {"status": status}},
     )
     assert ("metrics-server" in found.message) is advised
+
+
+def test_an_image_that_cannot_be_pulled_is_one_state() -> None:
+    """The kubelet says one after the other, for ever: each would be an event."""
+    reasons = set()
+    for reason in ("ErrImagePull", "ImagePullBackOff"):
+        pod = a_pod(containerStatuses=[{"state": {"waiting": {"reason": reason, "message": "no such image"}}}])
+        reasons.add(look(Type.AVAILABLE, resolved(), objects={"Deployment": {}}, pods=[pod]).reason)
+    assert reasons == {"ImagePullBackOff"}
 
 
 def test_an_ingress_that_cannot_be() -> None:
