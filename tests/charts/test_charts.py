@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from logstream_operator import names
-from logstream_operator.roots import Root
+from logstream_operator.roots import FORBIDDEN, OCCUPIED, Root, parse_roots
 from logstream_operator.spec import parse_logstream
 from logstream_operator.workload import Manifest
 
@@ -116,6 +116,30 @@ def test_the_operator_has_the_rights_that_it_uses_and_no_more() -> None:
         ("apiextensions.k8s.io", "customresourcedefinitions"): {"list", "watch"},
     }
     assert granted == used, "every right that is used, and none more"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(path for forbidden in FORBIDDEN for path in (forbidden, f"{forbidden}/below", f"{forbidden}2")),
+        *(path for occupied in OCCUPIED for path in (occupied, f"{occupied}/below")),
+        *("/", "/logs", "/logs/", "/logs/..", "/a/./b", "/a//b", "logs", "/minikube-host", "/var/log", "/var/log/apps"),
+    ],
+)
+def test_the_chart_takes_the_folders_that_the_operator_takes(path: str) -> None:
+    """Else `helm install` would be content, and the operator would not start."""
+    schema = json.loads((OPERATOR / "values.schema.json").read_text())
+    root = schema["properties"]["allowedRoots"]["items"]["properties"]["path"]
+    template = (OPERATOR / "templates/validate.yaml").read_text()
+    refused = [root["not"]["pattern"], *re.findall(r'\$(?:forbidden|occupied) := "(.*?)"', template)]
+    assert len(refused) == 3
+    takes = bool(re.search(root["pattern"], path)) and not any(re.search(each, path) for each in refused)
+    try:
+        parse_roots(json.dumps([{"path": path}]))
+    except ValueError:
+        assert not takes
+    else:
+        assert takes
 
 
 # -- monitoring --------------------------------------------------------------------------------------------------------

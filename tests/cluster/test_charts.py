@@ -64,6 +64,7 @@ def test_the_chart_passes_helms_own_look(cluster: Cluster, chart: Path, version:
     [
         pytest.param("allowedRoots[0].path=logs", "/allowedRoots/0/path", id="a relative folder"),
         pytest.param("allowedRoots[0].path=/a/../b", "/allowedRoots/0/path", id="a way out"),
+        pytest.param("allowedRoots[0].path=/etc/x", "holds more than logs", id="a folder of the node's own"),
         pytest.param("allowedRoots[0].mountPropagation=Bidirectional", "mountPropagation", id="one that writes"),
         pytest.param("requireAuth=perhaps", "requireAuth", id="neither yes nor no"),
         pytest.param("serverImage=x", "serverImage", id="a value that there is not"),
