@@ -41,12 +41,14 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition, without its time. `message` says what is wrong and what to do."""
+    """One condition, without its time. `message` says what is wrong and what to do; `generation` is that of the spec
+    that it is about, None for the newest."""
 
     type: Type
     state: State
     reason: str
     message: str = ""
+    generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,13 @@ def carry_over(previous: Mapping[str, Any], accepted: Condition) -> list[Conditi
     return [
         accepted,
         *(
-            Condition(known[each["type"]], State(each["status"]), each["reason"], each["message"])
+            Condition(
+                known[each["type"]],
+                State(each["status"]),
+                each["reason"],
+                each["message"],
+                each.get("observedGeneration"),
+            )
             for each in previous.get("conditions") or ()
             if each["type"] in known and each["type"] not in (Type.ACCEPTED, Type.READY)
         ),
@@ -146,7 +154,7 @@ def _render_condition(
         "status": condition.state.value,
         "reason": condition.reason,
         "message": cut(condition.message),
-        "observedGeneration": generation,
+        "observedGeneration": generation if condition.generation is None else condition.generation,
         "lastTransitionTime": before["lastTransitionTime"] if same and before is not None else now,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -162,7 +163,9 @@ def test_a_spec_that_is_not_followed_leaves_the_rest_as_it_was() -> None:
     previous = render_status({}, GOOD, FACTS, "T1")
     refused = Condition(Type.ACCEPTED, State.FALSE, "AmbiguousNode", "which?")
     carried = carry_over(previous, refused)
-    assert carried == [refused, *GOOD[1:]]
+    assert carried == [refused, *(replace(each, generation=3) for each in GOOD[1:])]
+    shown = render_status(previous, carried, replace(FACTS, generation=4), "T2")["conditions"]
+    assert [each["observedGeneration"] for each in shown] == [4, 3, 3, 3, 3, 3, 4], "only what was looked at is news"
     assert conclude(carried).reason == "AmbiguousNode"
     assert carry_over({"conditions": [{"type": "Old", "status": "True", "reason": "R", "message": ""}]}, refused) == [
         refused
