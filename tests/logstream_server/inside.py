@@ -9,6 +9,7 @@ import asyncio
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Self, TypeVar
@@ -79,15 +80,28 @@ def serve_app(app: Any, **config: Any) -> Inside:
 
 
 class RawClient:
-    """A WebSocket client on a bare socket."""
+    """A WebSocket client on a bare socket. `early`: a frame that goes out with the request, which goes in `pieces`."""
 
-    def __init__(self, port: int, path: str = "/", trust: ssl.SSLContext | None = None, **headers: str) -> None:
+    def __init__(
+        self,
+        port: int,
+        path: str = "/",
+        trust: ssl.SSLContext | None = None,
+        early: Message | None = None,
+        pieces: int = 1,
+        **headers: str,
+    ) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), PATIENCE_S)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if trust is not None:
             self.sock = trust.wrap_socket(self.sock, server_hostname="127.0.0.1")
         more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
-        self.sock.sendall(REQUEST.format(path=path, host=f"127.0.0.1:{port}", more=more).encode())
+        data = REQUEST.format(path=path, host=f"127.0.0.1:{port}", more=more).encode()
+        if early is not None:
+            data += encode_frame(*early, mask=MASK)
+        for number in range(pieces):
+            time.sleep(0.05 if number else 0)  # else the kernel may hand them over together
+            self.sock.sendall(data[number * 40 : (number + 1) * 40 if number < pieces - 1 else None])
         self._unread = b""
 
     def __enter__(self) -> Self:

@@ -42,7 +42,7 @@ def origin_allowed(origin: str, host: str, allowed: tuple[str, ...], is_tls: boo
     except ValueError:
         return False
     default = {"http": 80, "https": 443, "ws": 80, "wss": 443}.get(parts.scheme)
-    if parts.hostname is None or default is None or (is_tls and parts.scheme in ("http", "ws")):
+    if parts.hostname is None or default is None or "@" in parts.netloc or (is_tls and parts.scheme in ("http", "ws")):
         return False
     return _host(host) in (
         (parts.hostname, port or default),

@@ -9,8 +9,10 @@ bounded elsewhere: WebSockets by the hub, answers that are not read by the kerne
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any, Final
 
+from httptools import HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from logstream_server.access.door import BRIEF, ENTRY, Door, Entry
@@ -36,6 +38,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
+        self._data = b""
         self._brief_at: Door | None = None
         self._must_leave = False
 
@@ -65,7 +68,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             else:  # while the one before is being answered
                 self.transport.abort()
             return
+        self._data = data
         super().data_received(data)
+        self._data = b""
 
     def on_response_complete(self) -> None:
         """The answer went out: the next request is due."""
@@ -81,7 +86,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refuse(_FULL)
             return
         self._cancel()
+        # uvicorn forgets what came behind the request. It calls this where it handles the parser's word for an upgrade,
+        # whose argument says how much of the data was the request's.
+        upgrade = sys.exception()
+        early = self._data[upgrade.args[0] :] if isinstance(upgrade, HttpParserUpgrade) else b""
         super().handle_websocket_upgrade()
+        protocol = self.transport.get_protocol()
+        if early and isinstance(protocol, asyncio.Protocol) and not self.transport.is_closing():
+            protocol.data_received(early)
         # Each holds the other. So both go now, and not when the cycle collector finds them: with thousands of clients
         # that connect it has a twentieth of the work.
         del self.parser

@@ -41,6 +41,7 @@ ELSEWHERE = [
     pytest.param("http://logs.example.com", "logs.example.com:8080", id="a port where we have another"),
     pytest.param("https://logs.example.com", "logs.example.com:80", id="the port of another scheme"),
     pytest.param("http://logs.example.com@evil.com", "logs.example.com", id="our name before an at sign"),
+    pytest.param("http://me@logs.example.com", "logs.example.com", id="a user, which no browser's origin has"),
     pytest.param("http://localhost:8080", "127.0.0.1:8080", id="another name of the same machine"),
     pytest.param("http://[::1]:8080", "[::2]:8080", id="another IPv6 address"),
     pytest.param("null", "logs.example.com", id="an opaque origin"),

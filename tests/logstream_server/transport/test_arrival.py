@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from logstream_server.encoding.frames import Opcode
 from logstream_server.transport.arrival import MAX_HEAD_BYTES, BoundedHttpProtocol, http_protocol
 
 from ..inside import PATIENCE_S, Inside, RawClient, serve_app
@@ -168,6 +169,14 @@ def test_a_websocket_has_no_such_time(serving: Serving) -> None:
         client.sock.settimeout(0.01)
         with pytest.raises(TimeoutError):
             client.sock.recv(1)
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3])
+def test_frames_that_come_with_the_request_are_not_lost(serving: Serving, pieces: int) -> None:
+    """In one segment with its end, which came alone or with all of it."""
+    with RawClient(serving(LONG_S).port, early=(Opcode.TEXT, b"hasty"), pieces=pieces) as client:
+        client.send(Opcode.TEXT, b"sane")
+        assert client.open().frames(2) == [(Opcode.TEXT, b"hasty"), (Opcode.TEXT, b"sane")]
 
 
 def test_what_a_websocket_came_by_is_gone_at_once(serving: Serving) -> None:
