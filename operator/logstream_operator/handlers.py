@@ -72,6 +72,11 @@ def create_registry(
             forget()
             enqueue_all()
 
+    _watch_children(registry, enqueue)
+    return registry
+
+
+def _watch_children(registry: kopf.OperatorRegistry, enqueue: Enqueue) -> None:
     async def see_child(labels: Mapping[str, str], **_: Any) -> None:
         key = names.key_of(dict(labels))
         if key is not None:
@@ -88,7 +93,6 @@ def create_registry(
             registry=registry,
         )
         decorate(see_child)
-    return registry
 
 
 def create_kopf_settings(*, namespaced: bool) -> kopf.OperatorSettings:

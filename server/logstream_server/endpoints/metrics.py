@@ -90,6 +90,7 @@ class ServiceCollector(Collector):
         yield from self._clients()
         yield from self._lagging(streams)
         yield from self._hub()
+        yield from self._by_reason()
         if self._service.certificate is not None:
             yield GaugeMetricFamily(
                 PREFIX + "certificate_expiry_timestamp_seconds",
@@ -162,20 +163,6 @@ class ServiceCollector(Collector):
             ("aborted_clients", "Clients cut off because they neither read nor answered.", tally.aborted),
         ):
             yield CounterMetricFamily(PREFIX + name, text, value)
-        gaps = CounterMetricFamily(PREFIX + "gaps", "Losses that clients were told of.", labels=["reason"])
-        lost = CounterMetricFamily(PREFIX + "gap_bytes", "Bytes in those losses, where known.", labels=["reason"])
-        for reason, (count, size) in (_NO_GAPS | tally.gaps).items():
-            gaps.add_metric([reason], count)
-            lost.add_metric([reason], size)
-        resumes = CounterMetricFamily(PREFIX + "resumes", "Cursors that clients came back with.", labels=["result"])
-        for result, times in (_NO_RESUMES | self._service.resumes).items():
-            resumes.add_metric([result], times)
-        refused = CounterMetricFamily(
-            PREFIX + "refused", "Requests and connections that were not let in, by the reason.", labels=["reason"]
-        )
-        for why, times in self._service.gate.refusals.items():
-            refused.add_metric([why.value], times)
-        yield from (gaps, lost, resumes, refused)
         yield SummaryMetricFamily(
             PREFIX + "flush_duration_seconds",
             "Time from reading a batch of lines to the last client's write.",
@@ -188,3 +175,19 @@ class ServiceCollector(Collector):
             list(zip((*map(str, LAG_BOUNDS_S), "+Inf"), itertools.accumulate(tally.lag.counts), strict=True)),
             tally.lag.sum_s,
         )
+
+    def _by_reason(self) -> Iterator[Metric]:
+        gaps = CounterMetricFamily(PREFIX + "gaps", "Losses that clients were told of.", labels=["reason"])
+        lost = CounterMetricFamily(PREFIX + "gap_bytes", "Bytes in those losses, where known.", labels=["reason"])
+        for reason, (count, size) in (_NO_GAPS | self._service.hub.tally.gaps).items():
+            gaps.add_metric([reason], count)
+            lost.add_metric([reason], size)
+        resumes = CounterMetricFamily(PREFIX + "resumes", "Cursors that clients came back with.", labels=["result"])
+        for result, times in (_NO_RESUMES | self._service.resumes).items():
+            resumes.add_metric([result], times)
+        refused = CounterMetricFamily(
+            PREFIX + "refused", "Requests and connections that were not let in, by the reason.", labels=["reason"]
+        )
+        for why, times in self._service.gate.refusals.items():
+            refused.add_metric([why.value], times)
+        yield from (gaps, lost, resumes, refused)
