@@ -96,11 +96,9 @@ class Follower:
         self._condition.begin(now)
         begun = time.monotonic()
         try:
-            delay = self._step(now)
+            delay = self._look(now)
         except OSError as error:
             delay = self._failed(error, now)
-        except NotALog as error:
-            delay = self._refuse(error)
         except Unsettled:
             delay = UNSETTLED_S
         self._condition.end(now, time.monotonic() - begun)
@@ -125,6 +123,12 @@ class Follower:
         return not self._draining and (self._current is None or time.monotonic() - self._current.grew_at > seconds)
 
     # -- one step ------------------------------------------------------------------------------------------------------
+
+    def _look(self, now: float) -> float:
+        try:
+            return self._step(now)
+        except NotALog as error:
+            return self._refuse(error)
 
     def _step(self, now: float) -> float:
         if self.stream.ring.backlog_bytes > self.stream.ring.capacity_bytes // 2:
@@ -420,7 +424,7 @@ class Follower:
             if error.errno not in GONE_ERRNOS:
                 raise
             self._condition.wait()
-            self._first, self.from_start = False, True
+            self._begin_without()
             return
         self._condition.is_missing = False
         if not self._first:
@@ -428,6 +432,13 @@ class Follower:
             self._read_missed(self._find_missed_before(file, now), now)
         self._successor = EventKind.APPEARED
         self._begin(file, now, kind=kind, at_end=self._first and not self.from_start)
+
+    def _begin_without(self) -> None:
+        """There was no file at the first look: one that comes is read from its start, and what was rotated away before
+        is no news."""
+        if self._first:
+            self._missed.begin(None)
+        self._first, self.from_start = False, True
 
     def _begin(self, file: LogFile, now: float, *, kind: EventKind, at_end: bool = False) -> None:
         """Make `file` the current one; `at_end`: its present lines are history, not news."""
@@ -546,7 +557,8 @@ class Follower:
 
     def _refuse(self, error: NotALog) -> float:
         self._condition.complain(StreamStatus.REFUSED, error.reason)
-        self._first = self._first and self._current is not None
+        if self._current is None:
+            self._begin_without()
         return max(self.options.poll_interval_s, RETRY_S)
 
 

@@ -62,9 +62,10 @@ class Missed:
         self._folder_mtime_ns: int | None = None
         self._unsettled_since: float | None = None
 
-    def begin(self, newest: follow.Identity) -> None:
-        """What is there at the first look is no news."""
-        listing = self._older_siblings(newest) or settled_siblings(self._stream.path, rotated_only=True)
+    def begin(self, newest: follow.Identity | None) -> None:
+        """What is there at the first look is no news. `newest`: what the path led to then; None: to no file."""
+        older = None if newest is None else self._older_siblings(newest)
+        listing = older or settled_siblings(self._stream.path, rotated_only=True)
         self._neighbours.learn(listing, self._stream.roots)
 
     def may_be_more(self) -> bool:

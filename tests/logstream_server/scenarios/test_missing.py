@@ -45,6 +45,26 @@ def test_f1_a_file_that_does_not_exist_yet(serve: Serve, site: Site) -> None:
     assert server.state("app.log")["state"] == "following"
 
 
+@pytest.mark.parametrize("was", ["missing", "no file"])
+def test_f1_what_was_rotated_away_before_a_file_is_there_is_no_news(serve: Serve, site: Site, was: str) -> None:
+    """As when the server starts in the middle of a rotation."""
+    log = site.write / "app.log"
+    for number in (1, 2):
+        write(log.with_name(f"app.log.{number}"), *numbered(f"old {number}", 20))
+    if was == "no file":
+        os.mkfifo(log)
+    json = serve(site.read / "app.log").json(tail=0)
+    json.quiet(0.2)
+    if was == "no file":
+        log.unlink()
+    write(log, "new 1")
+    json.expect(["new 1"], quiet_s=0.1)
+    log.rename(log.with_name("app.log.0"))  # what is rotated away from now on is
+    append(log.with_name("app.log.0"), "late")
+    write(log, "new 2")
+    json.expect(["new 1", "late", "new 2"], quiet_s=0.1)
+
+
 def test_f1_a_folder_that_does_not_exist_yet(serve: Serve, site: Site) -> None:
     log = site.write / "some" / "where" / "app.log"
     client = serve(site.read / "some" / "where" / "app.log").client()
