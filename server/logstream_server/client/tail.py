@@ -35,7 +35,7 @@ from .client import LogStreamClient, Subscription
 from .lookback import begin_since
 from .paint import painted, plain
 from .printer import Look, Printer
-from .tailoptions import Color, TailOptions, is_url, patterns, shown
+from .tailoptions import Color, TailOptions, is_url, shown
 from .times import Since, first_time, parse_since
 from .trust import Access, open_access
 
@@ -162,7 +162,7 @@ class Tail:
         options = self._options
         streams = await _find_streams(url, access, options.streams)
         lines = options.lines if self._since is None else _SERVER_SINCE_LINES
-        start = (lines, options.cursor, options.from_start, patterns(options.grep), patterns(options.exclude))
+        start = (lines, options.cursor, options.from_start, options.grep, options.exclude)
         if self._since is not None:
             for stream in streams:
                 await self._look_back_at_server(url, stream, access)
@@ -229,7 +229,7 @@ def _host(url: str) -> str:
 def _wish(options: TailOptions) -> Wish:
     """What is wanted of a file."""
     cursor = parse_cursor(options.cursor) if options.cursor is not None else None
-    chosen = parse_filter(patterns(options.grep), patterns(options.exclude))
+    chosen = parse_filter(options.grep, options.exclude)
     return Wish(tail=None if cursor else options.lines, cursor=cursor, from_start=options.from_start, filter=chosen)
 
 

@@ -51,10 +51,13 @@ class TailOptions:
     from_start: bool = switch("--from-start", "begin with the file's first line")
     cursor: str | None = option("--cursor", text("CURSOR", "a cursor that a server gave"), None, "go on from there")
 
-    grep: str | None = option(
-        "--grep", text("RE", "a pattern"), None, "only lines that match (RE2 syntax)", section="What to show"
+    grep: tuple[str, ...] = repeatable(
+        "--grep",
+        text("RE", "a pattern"),
+        "only lines that match, all of them if repeated (RE2 syntax; (?i) ignores case)",
+        "What to show",
     )
-    exclude: str | None = option("--exclude", text("RE", "a pattern"), None, "no lines that match")
+    exclude: tuple[str, ...] = repeatable("--exclude", text("RE", "a pattern"), "no lines that match, any if repeated")
     json: bool = switch("--json", "print JSON messages as the server sends them, one a line")
     color: Color = option(
         "--color",
@@ -95,11 +98,6 @@ def shown(target: str) -> str:
     return display_url(target) if is_url(target) else target
 
 
-def patterns(pattern: str | None) -> list[str]:
-    """What a filter is made of; an empty pattern says nothing."""
-    return [pattern] if pattern else []
-
-
 def _conflicts(options: TailOptions, given: Collected) -> Iterator[Problem]:
     if not options.targets and not any(problem.name == "FILE|URL" for problem in given.problems):
         yield Problem("FILE|URL", None, "say what to follow")
@@ -132,9 +130,9 @@ def _unreadable(options: TailOptions) -> Iterator[Problem]:
             parse_cursor(options.cursor)
     except BadCursor as error:
         yield Problem("--cursor", None, f"not a cursor: {error.reason}")
-    for grep, exclude in ((options.grep, None), (None, options.exclude)):
+    for grep, exclude in ((options.grep, ()), ((), options.exclude)):
         try:
-            parse_filter(patterns(grep), patterns(exclude))
+            parse_filter(grep, exclude)
         except BadFilter as error:
             reason = error.reason.removeprefix(f"{error.parameter}: ")
             yield Problem(f"--{error.parameter}", error.pattern or None, reason)

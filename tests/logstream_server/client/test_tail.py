@@ -51,7 +51,7 @@ def test_tail_prints_goes_on_and_ends_with_the_refusal(
             scene(hello(), lines("c2", "b"), Close(4004, "no stream app.log")),
         )
         async with playing(script) as url:
-            options = TailOptions((url,), lines=3, streams=("app.log",), grep="g", exclude="e", token_file=str(token))
+            options = TailOptions((url,), lines=3, streams=("app.log",), grep=("g",), exclude=("e",), token_file=str(token))
             with pytest.raises(CannotFollow, match=rf"cannot follow {url}: no stream app.log \(close code 4004\)"):
                 await asyncio.to_thread(tail, options)
         assert script.queries[0] == {"stream": ["app.log"], "tail": ["3"], "grep": ["g"], "exclude": ["e"]}
@@ -249,6 +249,11 @@ def test_tail_prints_the_last_lines_and_then_each_new_one(tail_of: Callable[...,
         pytest.param(["--from-start"], numbered("old", 12), id="from the start"),
         pytest.param(["-n", "2", "--grep", "2$|9"], ["old 9", "old 12"], id="the last that match"),
         pytest.param(["--from-start", "--grep", "old 1", "--exclude", "1$"], ["old 10", "old 12"], id="filtered"),
+        pytest.param(
+            ["--from-start", "--grep", "old 1", "--exclude", "1$", "--exclude", "0", "--grep", "2"],
+            ["old 12"],
+            id="by several patterns",
+        ),
     ],
 )
 def test_tail_of_a_file_begins_where_it_is_told(
