@@ -53,7 +53,8 @@ class Command:
     def help(self, name: str) -> str:
         """The whole help page."""
         options = render_options(self.options(), variables=self.reads_variables)
-        return f"usage: logstream {name} {self.usage}\n\n{self.text}\n\n{options}\n"
+        usage = f"usage: logstream {name} {self.usage}".rstrip()
+        return "\n\n".join(filter(None, (usage, self.text, options))) + "\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,8 +80,15 @@ def ended(command: Callable[[], int]) -> int:
         return EXIT_PIPE_CLOSED
     except OSError as error:
         _drop_output()
-        return _say(f"logstream: {error}", EXIT_FAILED)
+        return _say(f"logstream: {_sentence(error)}", EXIT_FAILED)
     return status
+
+
+def _sentence(error: OSError) -> str:
+    """In the system's words; where no file is named, it was what we write to: all else is dealt with where it is read."""
+    if error.strerror is None:
+        return str(error)
+    return f"{'cannot write the output' if error.filename is None else error.filename}: {error.strerror}"
 
 
 def _drop_output() -> None:
@@ -255,9 +263,11 @@ def _dispatch(environ: Mapping[str, str], words: Sequence[str]) -> int:
     if not words:
         return _say(_overview(), EXIT_USAGE)
     first, *rest = words
+    if first == "help" and rest:  # for those who are used to it: `help tail` is `tail --help`
+        first, *rest = rest[0], "--help"
     if first in ("-h", "--help", "help"):
         return _print(_overview())
-    if first == "--version":
+    if first in ("-V", "--version", "version"):
         return _print(f"logstream {__version__}\n")
     command = COMMANDS.get(first)
     if command is None:
@@ -268,7 +278,7 @@ def _dispatch(environ: Mapping[str, str], words: Sequence[str]) -> int:
 
 
 def _unknown(word: str) -> str:
-    near = did_you_mean(word, COMMANDS)
+    near = did_you_mean(word, (*COMMANDS, "--help", "--version"))
     if not near and ("/" in word or "." in word):  # a path: the command was left out
         near = f"; did you mean logstream serve {word}?"
     return f"logstream: no such command: {word!r}{near}\nlogstream --help lists the commands"

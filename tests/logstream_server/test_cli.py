@@ -48,6 +48,31 @@ def test_help_is_an_answer_on_standard_output(words: list[str]) -> None:
     assert "tail" in done.stdout
 
 
+@pytest.mark.parametrize("words", [["--version"], ["-V"], ["version"]])
+def test_the_version_is_an_answer_on_standard_output(words: list[str]) -> None:
+    done = run(*words)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"logstream {__version__}\n", "")
+
+
+def test_help_on_a_command_is_its_own_page() -> None:
+    assert run("help", "tail").stdout == run("tail", "--help").stdout
+    assert run("help", "tial").stderr.startswith("logstream: no such command: 'tial'; did you mean tail?\n")
+
+
+def test_the_page_of_a_command_without_options_ends_with_its_examples() -> None:
+    page = run("manual", "--help").stdout
+    assert page.startswith("usage: logstream manual\n\n")
+    assert page.endswith("man -l -\n")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["tail", "--help"], ["manual"], ["completion", "bash"]])
+def test_a_full_disk_is_named_in_the_system_s_words(words: list[str]) -> None:
+    command = [sys.executable, "-m", "logstream_server", *words]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, "logstream: cannot write the output: No space left on device\n")
+
+
 def test_no_command_at_all_gets_the_same_page_as_an_error() -> None:
     done = run()
     assert (done.returncode, done.stdout) == (2, "")
@@ -70,6 +95,7 @@ def test_each_command_has_its_help_with_examples(command: str, word: str) -> Non
     [
         ("sevre", "logstream: no such command: 'sevre'; did you mean serve?"),
         ("/var/log/x", "logstream: no such command: '/var/log/x'; did you mean logstream serve /var/log/x?"),
+        ("--versoin", "logstream: no such command: '--versoin'; did you mean --version?"),
         ("quux", "logstream: no such command: 'quux'"),
     ],
 )
@@ -189,7 +215,7 @@ def test_a_full_disk_is_said_in_one_sentence() -> None:
     with open("/dev/full", "w") as full:
         process = run_python("def command():\n    print('x')\n    return 0", stdout=full.fileno())
         _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (1, "logstream: [Errno 28] No space left on device\n")
+    assert (process.returncode, err) == (1, "logstream: cannot write the output: No space left on device\n")
 
 
 def test_a_standard_output_that_was_closed_from_the_start_is_no_error() -> None:
