@@ -1,9 +1,9 @@
 """When a line was written, by the time that it carries itself, and what a person means by `--since`. No I/O, no clock.
 
 Formats that are known: ISO 8601 and its kin (`2026-11-24T10:00:00.123Z`, `2026-11-24 10:00:00,123`, `2026/11/24
-10:00:00`), with or without a zone; syslog's `Nov 24 10:00:00`; the web servers' `[24/Nov/2026:10:00:00 +0000]`; seconds
-or milliseconds since 1970; each at the line's beginning, or soon after (an address, a bracket, a JSON field). A time
-without a zone is one of this machine's.
+10:00:00`), with or without a zone; syslog's `Nov 24 10:00:00` and Kubernetes' `I1124 10:00:00.123456`; the web servers'
+`[24/Nov/2026:10:00:00 +0000]` and `[Tue Nov 24 10:00:00 2026]`; seconds or milliseconds since 1970; each at the line's
+beginning, or soon after (an address, a bracket, a JSON field). A time without a zone is one of this machine's.
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ from typing import Final
 _MONTHS: Final = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _LOOK_CHARS: Final = 200
 _ISO: Final = re.compile(
-    r"(?<!\d)(\d{4})[-/](\d\d)[-/](\d\d)[T _](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)? ?(Z|[+-]\d\d:?\d\d)?(?!\d)"
+    r"(?<!\d)(\d{4})[-/](\d\d)[-/](\d\d)[T _](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?"
+    r" ?(Z|UTC|GMT|[+-]\d\d:?\d\d)?(?!\d)"
 )
 _WEB: Final = re.compile(r"\[(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-]\d{4})\]")
+_CTIME: Final = re.compile(
+    r"^\[?[A-Z][a-z]{2} ([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))? (\d{4})\b"
+)
 _SYSLOG: Final = re.compile(r"^(?:<\d{1,3}>)?([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d)\b")
+_KLOG: Final = re.compile(r"^[IWEF](\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{6})\b")
 _EPOCH: Final = re.compile(r"^\[?(1\d{9})(?:(\d{3})|\.(\d{1,9}))?(?!\d)")
 _EPOCH_FIELD: Final = re.compile(r'"(?:ts|time|timestamp)": ?(1\d{9})(?:(\d{3})|\.(\d{1,9}))?(?!\d)')
 _SPAN: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(s|m|h|d|w)")
@@ -34,22 +39,21 @@ def parse_time(line: str, now: datetime) -> float | None:
     head = line[:_LOOK_CHARS]
     try:
         if found := _ISO.search(head):
-            *whole, seconds, fraction, zone = found.groups()
-            year, month, day, hour, minute = map(int, whole)
-            micro = int((fraction or "0")[:6].ljust(6, "0"))
-            when = datetime(year, month, day, hour, minute, min(int(seconds or 0), 59), micro, _zone(zone))
+            year, month, day, hour, minute = map(int, found.group(1, 2, 3, 4, 5))
+            when = datetime(year, month, day, hour, minute, _second(found[6]), _micro(found[7]), _zone(found[8]))
         elif found := _WEB.search(head):
-            year, day, hour, minute, second = map(int, found.group(3, 1, 4, 5, 6))
-            month = _MONTHS.index(found[2]) + 1
-            when = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=_zone(found[7]))
+            year, day, hour, minute = map(int, found.group(3, 1, 4, 5))
+            when = datetime(year, _month(found[2]), day, hour, minute, _second(found[6]), tzinfo=_zone(found[7]))
+        elif found := _CTIME.search(head):
+            year, day, hour, minute = map(int, found.group(7, 2, 3, 4))
+            second, micro = _second(found[5]), _micro(found[6])
+            when = datetime(year, _month(found[1]), day, hour, minute, second, micro)  # noqa: DTZ001 - see above
         elif found := _SYSLOG.search(head):
-            name, *rest = found.groups()
-            day, hour, minute, second = map(int, rest)
-            when = now.replace(
-                month=_MONTHS.index(name) + 1, day=day, hour=hour, minute=minute, second=min(second, 59), microsecond=0
-            )
-            if when > now + timedelta(days=1):  # of last year
-                when = when.replace(year=when.year - 1)
+            day, hour, minute = map(int, found.group(2, 3, 4))
+            when = _in_its_year(now, _month(found[1]), day, hour, minute, _second(found[5]))
+        elif found := _KLOG.search(head):
+            month, day, hour, minute = map(int, found.group(1, 2, 3, 4))
+            when = _in_its_year(now, month, day, hour, minute, _second(found[5]), _micro(found[6]))
         elif found := _EPOCH.search(head) or _EPOCH_FIELD.search(head):
             whole_seconds, millis, fraction = found.groups()
             return int(whole_seconds) + int(millis or 0) / 1000 + float(f"0.{fraction or 0}")
@@ -104,7 +108,34 @@ class Since:
         return lines
 
 
+def _in_its_year(now: datetime, month: int, day: int, hour: int, minute: int, second: int, micro: int = 0) -> datetime:
+    """The last day of that name, whose time, like that of other lines, is by the clock that was in force then (summer
+    time); at most a day to come, since clocks differ. Raises ValueError where there is none."""
+    latest = now.astimezone().replace(tzinfo=None) + timedelta(days=1)
+    for year in (latest.year, latest.year - 1):
+        try:
+            when = datetime(year, month, day, hour, minute, second, micro)  # noqa: DTZ001 - see above
+        except ValueError:  # a 29th of February
+            continue
+        if when <= latest:
+            return when
+    raise ValueError
+
+
+def _month(name: str) -> int:
+    return _MONTHS.index(name) + 1
+
+
+def _second(text: str | None) -> int:
+    """A leap second is one that Python does not know."""
+    return min(int(text or 0), 59)
+
+
+def _micro(fraction: str | None) -> int:
+    return int((fraction or "0")[:6].ljust(6, "0"))
+
+
 def _zone(text: str | None) -> tzinfo | None:
     if not text:
         return None  # this machine's, as it was at that time of the year
-    return UTC if text == "Z" else datetime.strptime(text.replace(":", ""), "%z").tzinfo
+    return UTC if text in ("Z", "UTC", "GMT") else datetime.strptime(text.replace(":", ""), "%z").tzinfo

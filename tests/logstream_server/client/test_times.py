@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -23,6 +24,11 @@ LOCAL_TEN = datetime(2026, 11, 24, 10, 0, 0).timestamp()  # noqa: DTZ001 - a tim
         ("2026-11-24 10:00:00 INFO x", LOCAL_TEN),
         ("2026/11/24 10:00:00 [error] 7#7: x", LOCAL_TEN),
         ("[2026-11-24 10:00:00] x", LOCAL_TEN),
+        ("2026-11-24 10:00:00.250 UTC [12] LOG:  x", AT_TEN + 0.25),
+        ("2026-11-24 10:00:00 GMT x", AT_TEN),
+        ("[Tue Nov 24 10:00:00.250000 2026] [core:error] [pid 1] x", LOCAL_TEN + 0.25),
+        ("Tue Nov 24 10:00:00 2026 x", LOCAL_TEN),
+        ("I1124 10:00:00.250000       1 main.go:7] x", LOCAL_TEN + 0.25),
         ("Nov 24 10:00:00 host sshd[1]: x", LOCAL_TEN),
         ("<34>Nov 24 10:00:00 host x", LOCAL_TEN),
         ('127.0.0.1 - - [24/Nov/2026:11:00:00 +0100] "GET / HTTP/1.1" 200', AT_TEN),
@@ -36,6 +42,9 @@ LOCAL_TEN = datetime(2026, 11, 24, 10, 0, 0).timestamp()  # noqa: DTZ001 - a tim
         ("    at java.lang.Thread.run(Thread.java:1)", None),
         ("2026-02-31 10:00:00 no such day", None),
         ("Foo 24 10:00:00 no such month", None),
+        ("Feb 30 10:00:00 no such day of any year", None),
+        ("[Tue Foo 24 10:00:00 2026] no such month", None),
+        ("E1324 10:00:00.250000 1 x.go:7] no such month", None),
         ("order 20261124100000", None),
         ("x" * 250 + " 2026-11-24T10:00:00Z", None),
     ],
@@ -48,6 +57,32 @@ def test_a_month_to_come_was_last_year() -> None:
     found = parse_time("Dec 31 23:00:00 host x", NOW)
     assert found is not None
     assert datetime.fromtimestamp(found, UTC).year == 2025
+
+
+@pytest.mark.parametrize(
+    ("now", "line", "when"),
+    [
+        pytest.param("2029-01-02", "Feb 29 10:00:00 x", "2028-02-29 10:00:00", id="a leap day of last year"),
+        pytest.param("2026-12-31 23:59:59", "Jan  1 00:00:01 x", "2027-01-01 00:00:01", id="a clock that goes fast"),
+        pytest.param("2026-12-01", "W0714 10:00:00.000000 1 x", "2026-07-14 10:00:00", id="of the Kubernetes kind"),
+    ],
+)
+def test_a_line_without_a_year_is_of_the_last_one_that_fits(now: str, line: str, when: str) -> None:
+    expected = datetime.fromisoformat(when).timestamp()
+    assert parse_time(line, datetime.fromisoformat(now).astimezone()) == expected
+
+
+def test_a_summer_s_line_is_by_summer_s_clock_also_in_winter(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+        time.tzset()
+        try:
+            winter = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC).astimezone()
+            found = parse_time("Jul 14 10:00:00 host x", winter)
+        finally:
+            patched.undo()
+            time.tzset()
+    assert found == datetime(2026, 7, 14, 8, 0, 0, tzinfo=UTC).timestamp()
 
 
 @pytest.mark.parametrize(
