@@ -9,7 +9,10 @@ use it too.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import re
+import socket
 import ssl
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -230,10 +233,10 @@ class LogStreamClient:
             raise CannotFollow(self.url, None, f"its certificate is not trusted: {error.verify_message}") from error
         except (OSError, EOFError, InvalidMessage, ProxyError) as error:
             if not self._connected_at and not self._patience.for_server:
-                raise CannotFollow(self.url, None, _sentence(error)) from error
-            self._lost(_sentence(error), None)
+                raise CannotFollow(self.url, None, failure_words(error)) from error
+            self._lost(failure_words(error), None)
         except (InvalidHandshake, InvalidURI, InvalidProxy) as error:
-            raise CannotFollow(self.url, None, _sentence(error)) from error
+            raise CannotFollow(self.url, None, failure_words(error)) from error
         else:
             await self._connected(connection, others)
 
@@ -314,8 +317,13 @@ class LogStreamClient:
         self._pending.append(Disconnected(reason, code, delay_s))
 
 
-def _sentence(error: Exception) -> str:
-    """What went wrong, in the system's words where it has some."""
+def failure_words(error: Exception) -> str:
+    """What went wrong, in the system's words where it has some: asyncio puts words of its own in their place
+    ("Connect call failed"), and where a name has several addresses one text of the failures of all."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, OSError) and not isinstance(error, socket.gaierror | ssl.SSLError):
+        numbers = [error.errno] if error.errno else map(int, re.findall(r"\[Errno (\d+)\]", str(error)))
+        if words := "; ".join(dict.fromkeys(map(os.strerror, numbers))):
+            return words
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
