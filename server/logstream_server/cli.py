@@ -85,7 +85,7 @@ def ended(command: Callable[[], int]) -> int:
 
 
 def _sentence(error: OSError) -> str:
-    """In the system's words; where no file is named, it was what we write to: all else is dealt with where it is read."""
+    """In the system's words; where no file is named, it was standard output: all else is dealt with in its place."""
     if error.strerror is None:
         return str(error)
     return f"{'cannot write the output' if error.filename is None else error.filename}: {error.strerror}"

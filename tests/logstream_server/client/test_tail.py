@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def test_tail_prints_goes_on_and_ends_with_the_refusal(
             scene(hello(), lines("c2", "b"), Close(4004, "no stream app.log")),
         )
         async with playing(script) as url:
-            options = TailOptions((url,), lines=3, streams=("app.log",), grep=("g",), exclude=("e",), token_file=str(token))
+            chosen = TailOptions((url,), lines=3, streams=("app.log",), grep=("g",), exclude=("e",))
+            options = replace(chosen, token_file=str(token))
             with pytest.raises(CannotFollow, match=rf"cannot follow {url}: no stream app.log \(close code 4004\)"):
                 await asyncio.to_thread(tail, options)
         assert script.queries[0] == {"stream": ["app.log"], "tail": ["3"], "grep": ["g"], "exclude": ["e"]}

@@ -17,11 +17,14 @@ def test_tail_needs_only_what_to_follow() -> None:
 
 
 def test_every_option_of_tail_reaches_its_field() -> None:
-    flags = ["--stream=s", "--grep=g", "--exclude=e", "--exclude=f", "--json", "-n", "5", "--no-resume", "--token-file=t", "-fF"]
-    more = ["--color=never", "--no-prefix", "--ca-file=c", "--insecure"]
-    wanted = TailOptions(("http://h",), 5, grep=("g",), exclude=("e", "f"), json=True, follow=True, retry=True, streams=("s",))
+    flags = ["--stream=s", "--grep=g", "--exclude=e", "--json", "-n", "5", "--no-resume", "--token-file=t", "-fF"]
+    more = ["--color=never", "--no-prefix", "--ca-file=c", "--insecure", "--exclude=f"]
+    wanted = TailOptions(("http://h",), 5, grep=("g",), json=True, follow=True, retry=True, streams=("s",))
     expected = replace(
-        wanted, no_resume=True, token_file="t", color=Color.NEVER, no_prefix=True, ca_file="c", insecure=True
+        replace(wanted, exclude=("e", "f"), no_resume=True, token_file="t", color=Color.NEVER),
+        no_prefix=True,
+        ca_file="c",
+        insecure=True,
     )
     flags += more
     assert TailOptions.from_argv(["http://h", *flags]) == expected
