@@ -90,6 +90,7 @@ def app() -> App:
 def context(authority: Authority) -> ssl.SSLContext:
     """Of a server."""
     made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2  # as the server's own: Debian's OpenSSL offers less by default
     made.load_cert_chain(*authority.issue())
     return made
 
