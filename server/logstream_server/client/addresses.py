@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -11,6 +12,7 @@ from logstream_server.errors import CannotFollow
 SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 """What an address may begin with, and what its socket's begins with then."""
 
+_HOST_AND_PORT: Final = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}(?:/|$)")
 _STARTS: Final = frozenset({"cursor", "from", "tail"})
 
 
@@ -28,6 +30,11 @@ def socket_url(url: str) -> str:
         raise CannotFollow(display_url(url), None, "not an address; it must be like http://HOST:PORT or wss://HOST/ws")
     path = parts.path.rstrip("/")
     return urlunsplit((scheme, parts.netloc, path if path.endswith("/ws") else path + "/ws", parts.query, ""))
+
+
+def lacks_scheme(target: str) -> bool:
+    """Whether it looks like a server's address whose beginning was left out: `localhost:8080`."""
+    return _HOST_AND_PORT.match(target) is not None
 
 
 def display_url(url: str) -> str:

@@ -24,13 +24,14 @@ from typing import Final
 import msgspec
 
 from logstream_server.encoding.events import ClientEvent, Disconnected, Hello, Lines
-from logstream_server.errors import CannotFollow, LogstreamError
+from logstream_server.errors import CannotFollow, LogstreamError, Problem, SettingsError
 from logstream_server.fanout.query import Wish
 from logstream_server.history.resume import Resumed
 from logstream_server.lines.cursor import parse_cursor
 from logstream_server.lines.filters import parse_filter
 from logstream_server.tailing.stream import Stream
 
+from .addresses import lacks_scheme
 from .client import LogStreamClient, Subscription
 from .lookback import begin_since
 from .paint import painted, plain
@@ -51,6 +52,11 @@ def run_tail(options: TailOptions, environ: Mapping[str, str]) -> int:
     """Run `logstream tail` to its exit status; raises LogstreamError, KeyboardInterrupt, BrokenPipeError."""
     if sys.stdout is None:  # closed before the start
         raise CannotFollow(shown(options.targets[0]), None, "standard output is closed")
+    without = [each for each in options.targets if lacks_scheme(each) and not os.path.lexists(each)]
+    if without:
+        raise SettingsError(
+            tuple(Problem("FILE|URL", each, f"is no file; for a server say http://{each}") for each in without)
+        )
     # Of the rest that is logged, `events` tell what matters here.
     logging.basicConfig(level=logging.ERROR, format="logstream: %(message)s")
     now = datetime.now().astimezone()

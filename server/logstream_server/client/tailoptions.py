@@ -102,6 +102,8 @@ def _conflicts(options: TailOptions, given: Collected) -> Iterator[Problem]:
     if not options.targets and not any(problem.name == "FILE|URL" for problem in given.problems):
         yield Problem("FILE|URL", None, "say what to follow")
     for target in options.targets:
+        if target == "-":
+            yield Problem("FILE|URL", target, "standard input is no file that grows; ./- is a file of that name")
         if is_url(target) and target.partition("://")[0] not in SCHEMES:
             advice = f"must be a file, or a URL that begins with one of {', '.join(SCHEMES)}"
             yield Problem("FILE|URL", shown(target), advice)

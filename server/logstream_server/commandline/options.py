@@ -235,6 +235,8 @@ class _Scan:
             self._add_next(name, words)
 
     def _short(self, word: str, words: deque[str]) -> None:
+        if word[1:].isdecimal() and "-n" in self._shorts:  # as head and tail have it: -100 is -n 100
+            word = f"-n{word[1:]}"
         name = self._shorts.get(word[:2])
         twice = "-" + word.partition("=")[0]  # one dash where two were meant
         if name is None or twice in self._flags:

@@ -425,6 +425,25 @@ def test_tail_names_every_pattern_and_cursor_that_is_wrong(tmp_path: Path) -> No
     ]
 
 
+@pytest.mark.parametrize("name", ["localhost:8080", "127.0.0.1:8080/base", "[::1]:8080"])
+def test_tail_of_an_address_without_its_beginning_says_how_it_begins(tmp_path: Path, name: str) -> None:
+    """Before, it waited for a file of that name."""
+    words, environment = command(("tail", name, "app.log"))
+    done = subprocess.run(
+        words, env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=DEADLINE_S, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[0] == f"FILE|URL '{name}': is no file; for a server say http://{name}"
+
+
+def test_tail_of_a_file_that_is_called_like_an_address(
+    tail_of: Callable[..., Tail], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(tmp_path / "localhost:8080", "one")
+    monkeypatch.chdir(tmp_path)
+    tail_of("localhost:8080").prints("one")
+
+
 def test_tail_without_a_standard_output_says_so(log: Path) -> None:
     words, environment = command(("tail", log))
     shell = ["sh", "-c", 'exec "$@" >&-', "sh", *words]

@@ -31,6 +31,7 @@ def test_every_option_of_tail_reaches_its_field() -> None:
     assert TailOptions.from_argv(["x", f"--cursor={CURSOR}"]) == TailOptions(("x",), cursor=CURSOR)
     assert TailOptions.from_argv(["x", "y", "--since=1h"]) == TailOptions(("x", "y"), since="1h")
     assert TailOptions.from_argv(["x", "-fn5"]) == TailOptions(("x",), lines=5, follow=True)
+    assert TailOptions.from_argv(["-200", "x"]) == TailOptions(("x",), lines=200)
     assert TailOptions.from_argv(["x", "--from-start"]) == TailOptions(("x",), from_start=True)
 
 
@@ -42,6 +43,10 @@ def test_every_option_of_tail_reaches_its_field() -> None:
         pytest.param(
             ["a", "b", f"--cursor={CURSOR}"], "--cursor: is of one stream; give one source", id="a cursor for two"
         ),
+        pytest.param(
+            ["-"], "FILE|URL '-': standard input is no file that grows; ./- is a file of that name", id="a single dash"
+        ),
+        pytest.param(["a", "-1000001"], "--lines '1000001': must be a whole number from 0 to 1000000", id="too many"),
         pytest.param(["a", "-xn5"], "-xn5: no such option", id="no such letter"),
         pytest.param(
             ["a", "-n5", f"--cursor={CURSOR}"],

@@ -104,6 +104,7 @@ def test_a_bad_variable_that_a_flag_beats_does_not_matter() -> None:
         pytest.param(["--palets=3"], "--palets: no such option; did you mean --plates?", id="swapped letters"),
         pytest.param(["-px"], "--plates 'x': must be a whole number from 0 to 99", id="a short flag's bad value"),
         pytest.param(["-plates"], "-plates: no such option; did you mean --plates?", id="one dash, like a short flag"),
+        pytest.param(["-3"], "-3: no such option", id="a number, where there is no -n"),
         pytest.param(["-hot"], "-hot: no such option; did you mean --hot?", id="one dash too few"),
         pytest.param(["--quux"], "--quux: no such option", id="a flag like no other"),
         pytest.param(["--hot=maybe"], "--hot 'maybe': must be " + forms.BOOLEAN.allowed, id="a switch's bad value"),
