@@ -9,11 +9,32 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 import shtab
 
 from .forms import one_of
 from .options import Spec, argument, read_arguments, specs_of
+
+_BASH_EQUALS: Final = r"""
+# Bash makes three words of --color=al, and shtab reads the first and the third: the equals sign is taken out here.
+_logstream() {
+  local -a words=()
+  local index cword=$COMP_CWORD
+  for index in "${!COMP_WORDS[@]}"; do
+    if [[ ${COMP_WORDS[index]} == "=" && ${words[*]: -1} == --* ]]; then
+      if (( index == COMP_CWORD )); then words+=(""); elif (( index < COMP_CWORD )); then (( cword -= 1 )); fi
+    else
+      words+=("${COMP_WORDS[index]}")
+    fi
+  done
+  local -a COMP_WORDS=("${words[@]}")
+  local COMP_CWORD=$cword
+  _shtab_logstream "$1" "${words[cword]}" "${words[cword - 1]}"
+}
+
+complete -o bashdefault -F _logstream logstream
+"""
 
 
 class Shell(StrEnum):
@@ -44,8 +65,15 @@ def render_completion(shell: Shell, commands: Mapping[str, tuple[str, type]]) ->
         command = found.add_parser(name, help=summary)
         for field, spec in specs_of(options).items():
             _add(command, field, spec)
-    script: str = shtab.complete(parser, shell=shell.value)
-    return script if script.endswith("\n") else script + "\n"
+    script = str(shtab.complete(parser, shell=shell.value)).rstrip("\n") + "\n"
+    return _sourced(script) if shell is Shell.ZSH else script + _BASH_EQUALS
+
+
+def _sourced(script: str) -> str:
+    """Registered by `source <(...)` as by `eval`; shtab knows the latter alone, and takes all else for autoloading."""
+    asked = "[[ $zsh_eval_context[-1] == eval ]]"
+    assert asked in script
+    return script.replace(asked, "[[ $zsh_eval_context[-1] == (eval|file) ]]")
 
 
 def _add(parser: argparse.ArgumentParser, field: str, spec: Spec) -> None:

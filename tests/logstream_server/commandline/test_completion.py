@@ -50,6 +50,15 @@ def test_bash_completes_commands_options_and_words(tmp_path: Path) -> None:
     assert completed(tmp_path, "logstream tail --color al") == {"always"}
 
 
+def test_bash_completes_behind_an_equals_sign(tmp_path: Path) -> None:
+    """Which bash makes a word of its own."""
+    assert completed(tmp_path, "logstream tail --color = al") == {"always"}
+    assert completed(tmp_path, "logstream tail --color =") == {"auto", "always", "never"}
+    assert completed(tmp_path, "logstream tail --color = always --no-") == {"--no-prefix", "--no-resume"}
+    (tmp_path / "application.log").write_text("")
+    assert completed(tmp_path, "logstream tail --token-file = appl") == {"application.log"}
+
+
 def test_bash_completes_files(tmp_path: Path) -> None:
     (tmp_path / "application.log").write_text("")
     assert "application.log" in completed(tmp_path, "logstream tail appl")
@@ -62,14 +71,17 @@ def test_bash_takes_it_by_eval() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_zsh_completes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("taken", ["from a folder", "source <(cat {})", 'eval "$(cat {})"'])
+def test_zsh_completes(tmp_path: Path, taken: str) -> None:
     """Typed on a terminal, with a tab."""
     zsh = shutil.which("zsh")
     if zsh is None:
         pytest.skip("zsh is not installed (package zsh)")
-    (tmp_path / "_logstream").write_text(script("zsh"))
+    name = "_logstream" if taken == "from a folder" else "script"
+    (tmp_path / name).write_text(script("zsh"))
+    sourced = "" if taken == "from a folder" else taken.format(tmp_path / name)
     (tmp_path / ".zshrc").write_text(
-        f"fpath=({tmp_path} $fpath)\nautoload -U compinit\ncompinit -u -D\nPS1='READY> '\n"
+        f"fpath=({tmp_path} $fpath)\nautoload -U compinit\ncompinit -u -D\n{sourced}\nPS1='READY> '\n"
     )
     environment = {"ZDOTDIR": str(tmp_path), "HOME": str(tmp_path), "PATH": os.environ["PATH"], "TERM": "dumb"}
     screen, terminal = pty.openpty()
