@@ -66,7 +66,22 @@ def render_completion(shell: Shell, commands: Mapping[str, tuple[str, type]]) ->
         for field, spec in specs_of(options).items():
             _add(command, field, spec)
     script = str(shtab.complete(parser, shell=shell.value)).rstrip("\n") + "\n"
-    return _sourced(script) if shell is Shell.ZSH else script + _BASH_EQUALS
+    if shell is Shell.BASH:
+        return script + _BASH_EQUALS
+    for name, (_, options) in commands.items():
+        script = _with_equals(script, f"_shtab_logstream_{name}_options=(\n", options)
+    return _sourced(script)
+
+
+def _with_equals(script: str, begin: str, options: type) -> str:
+    """Set the marks of zsh that shtab does not: a value may stand behind an equals sign, a flag may be repeated."""
+    before, begin, rest = script.partition(begin)
+    block, end, after = rest.partition("\n)\n")
+    for spec in specs_of(options).values():
+        if spec.flag and not spec.is_switch:
+            block = block.replace(f'  "{spec.flag}[', f'  "{"*" if spec.many else ""}{spec.flag}=[')
+            block = block.replace(f',{spec.flag}}}"[', f',{spec.flag}=}}"[')
+    return before + begin + block + end + after
 
 
 def _sourced(script: str) -> str:

@@ -115,6 +115,9 @@ def test_zsh_completes(tmp_path: Path, taken: str) -> None:
                 ("logstream ta\t", "logstream tail"),
                 ("--no-p\t", "--no-prefix"),
                 ("--color al\t", "always"),
+                ("\x15logstream tail --color=ne\t", "never"),
+                ("--grep x --gr\t", "--grep x --grep"),
+                ("=y --line\t", "--lines"),
             ):
                 shown = ""
                 os.write(screen, typed.encode())
