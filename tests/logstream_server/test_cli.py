@@ -134,6 +134,21 @@ def test_a_remark_on_a_server_that_starts_is_a_line_of_its_log(tmp_path: Path) -
     assert json.loads(err.splitlines()[0])["message"] == "LOGSTREAM_ROOTS is not read; did you mean LOGSTREAM_ROOT?"
 
 
+def test_the_server_starts_in_a_locale_that_knows_ascii_alone(tmp_path: Path) -> None:
+    """Its login page has a dash that is none of them."""
+    (tmp_path / "token").write_text("x" * 40 + "\n")
+    words = ("serve", "--port=0", f"--token-file={tmp_path}/token", str(tmp_path / "app.log"))
+    command = [sys.executable, "-m", "logstream_server", *words]
+    environ = CLEAN | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        page = httpx.get(f"{address}login").text if address else ""
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert "<title>logstream \N{EN DASH} log in</title>" in page, err
+
+
 def test_a_token_file_that_is_of_no_use_is_named_and_nothing_starts(tmp_path: Path) -> None:
     done = run("serve", "--port=0", f"--token-file={tmp_path}/no", "--token-file=/dev/null", str(tmp_path / "a.log"))
     assert (done.returncode, done.stdout) == (2, "")

@@ -51,7 +51,7 @@ class _Login:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._gate = service.gate
-        self._page = (WEB / "login.html").read_text()
+        self._page = (WEB / "login.html").read_text("utf-8")
 
     async def form(self, request: Request) -> Response:
         """The form; on to the page where there is nothing to ask for."""
