@@ -32,7 +32,7 @@ from .files import (
 )
 from .ledger import Ledger
 from .missed import Found, Missed, Unsettled
-from .reading import Reading, find_rest, is_resaved, last_line_start, mark_of, was_read
+from .reading import Reading, find_rest, is_copy, is_resaved, last_line_start, mark_of, was_read
 from .siblings import holds
 from .stream import Stream, StreamStatus
 from .watch import Watch
@@ -173,11 +173,10 @@ class Follower:
         framer = reading.framer
         if reading.unsupported:
             return self._read_unsupported(reading, now)
-        head = reading.generation.head[: framer.offset]
+        head = reading.generation.head[: framer.offset] if framer.offset else reading.first or b""
         read = reading.file.read(framer.offset, READ_BYTES, framer.tail, reading.seen, head)
         moved = reading.identity != read.stat.identity
-        intact = read.intact and (framer.offset > 0 or read.data.startswith(reading.first))
-        verdict = follow.judge_content(framer.offset, read.stat.size, intact)
+        verdict = follow.judge_content(framer.offset, read.stat.size, read.intact)
         rest = None
         if verdict is follow.Content.SAME and moved and framer.offset < follow.RESAVE_BYTES:
             # So few equal bytes prove nothing when the old file is there under another name, or had another itself.
@@ -191,6 +190,9 @@ class Follower:
         if not read.data:
             return False
         reading.grew_at = now
+        if framer.offset == 0 and reading.first == b"" and self._is_copy(reading):
+            self._retire(reading)
+            return True
         is_first = framer.offset == 0 and reading is self._current and not reading.generation.head
         if is_first and self._read_missed(self._find_missed(now, reading.identity), now):
             self._ledger.renew(reading)
@@ -200,6 +202,11 @@ class Follower:
             data = data[: data.rfind(b"\n") + 1] or data
         self._take(reading, data)
         return framer.offset < read.stat.size
+
+    def _is_copy(self, reading: Reading) -> bool:
+        """Of a file that had nothing in it when it was found, it shows now."""
+        others = [r for r in (*self._draining, self._current) if r is not None and r is not reading]
+        return is_copy(reading.file, others, self._current)
 
     def _read_unsupported(self, reading: Reading, now: float) -> bool:
         """Such a file is not read, but it may be written anew."""

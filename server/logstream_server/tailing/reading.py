@@ -18,8 +18,9 @@ from .siblings import find_content, read_head, surely_holds
 
 @dataclass(eq=False, slots=True)
 class Reading:
-    """One generation that is being read. Times: monotonic seconds. `first`: what it began with when it was found, where
-    that is known before it is read; by name, its inode may soon be another file's."""
+    """One generation that is being read. Times: monotonic seconds. `first`: of a file that was found beside the path,
+    what it began with then, before it is read; by name, its inode may soon be another file's. It is empty where there
+    was nothing in it yet, as in a copy that has just been begun."""
 
     generation: Generation
     file: LogFile
@@ -30,7 +31,7 @@ class Reading:
     is_copy: bool = False
     unsupported: str | None = None
     flushed: bool = True
-    first: bytes = b""
+    first: bytes | None = None
 
     @property
     def identity(self) -> follow.Identity:
@@ -48,7 +49,22 @@ def is_read_by(file: LogFile, reading: Reading) -> bool:
     copy may have been written over, and the inode of a deleted file is soon another's."""
     if file.identity != reading.identity or not surely_holds(file, mark_of(reading)):
         return False
-    return reading.framer.offset > 0 or read_head(file).startswith(reading.first)
+    return reading.framer.offset > 0 or begins_as_found(reading, read_head(file))
+
+
+def begins_as_found(reading: Reading, head: bytes) -> bool:
+    """Whether a file that begins with `head` may be the one that was found."""
+    return head.startswith(reading.first or b"")
+
+
+def is_copy(file: LogFile, readings: Iterable[Reading], current: Reading | None) -> bool:
+    """Whether the file has what one of them reads, or the beginning of that. A copy that is complete when its original
+    is emptied shows no beginning any more, but all that was read of it."""
+    return any(
+        is_begun_copy(file, r, 0 if r is current else follow.RESAVE_BYTES)
+        or (r.framer.offset >= follow.RESAVE_BYTES and surely_holds(file, mark_of(r)))
+        for r in readings
+    )
 
 
 def is_begun_copy(file: LogFile, reading: Reading, least_bytes: int) -> bool:
@@ -96,7 +112,7 @@ def find_rest(reading: Reading, path: str, roots: tuple[str, ...], others: Itera
     if found is None:
         return None
     with given_back_on_error(found):
-        is_another = reading.framer.offset == 0 and not read_head(found).startswith(reading.first)
+        is_another = reading.framer.offset == 0 and not begins_as_found(reading, read_head(found))
         is_another = is_another or any(is_read_by(found, other) for other in others)
     if is_another:
         found.release()

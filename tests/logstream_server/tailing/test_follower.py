@@ -28,6 +28,7 @@ from logstream_server.lines.cursor import Generation, Positions, cursor_at, enco
 from logstream_server.lines.framing import Flag
 from logstream_server.lines.ring import Entry, EventKind, Ring
 from logstream_server.tailing.follower import Follower, FollowOptions
+from logstream_server.tailing.reading import Reading
 from logstream_server.tailing.stream import Stream
 from logstream_server.tailing.watch import Watch
 
@@ -385,6 +386,47 @@ def test_a_file_whose_server_has_lost_it_for_a_while_goes_on_where_it_was(
         events = [entry.event.kind for entry in followed.stream.ring.entries() if entry.event]
         assert events == [EventKind.APPEARED, EventKind.UNREADABLE, EventKind.APPEARED]
         followed.follower.close()
+
+
+def test_a_copy_that_had_just_been_begun_when_it_was_found_is_no_news(
+    followed: Followed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies and truncations over the one copy there is: what the next one will hold is being read already."""
+    first, second = ([b"%d: line %d of a file" % (part, n) for n in range(50)] for part in (1, 2))
+    log, copy = tmp_path / "app.log", tmp_path / "app.log.1"
+    log.write_bytes(as_lines(first))
+    assert followed.look() == first
+    shutil.copy(log, copy)
+    log.write_bytes(as_lines(second))
+    go_on = Follower._to_draining
+
+    def begin_another_copy(follower: Follower, reading: Reading, now: float) -> None:
+        go_on(follower, reading, now)
+        copy.write_bytes(b"")
+
+    monkeypatch.setattr(Follower, "_to_draining", begin_another_copy)
+    assert followed.look() == [*first, *second]
+    copy.write_bytes(as_lines(second))
+    log.write_bytes(b"and on\n")
+    assert followed.look() == [*first, *second, b"and on"]
+
+
+def test_a_file_that_was_empty_when_it_was_found_is_told_when_it_has_lines(followed: Followed, tmp_path: Path) -> None:
+    """It came and went between two looks, and its writer goes on."""
+    log = tmp_path / "app.log"
+    log.write_bytes(b"one\n")
+    assert followed.look() == [b"one"]
+    log.rename(tmp_path / "app.log.2")
+    (tmp_path / "app.log.1").touch()
+    log.write_bytes(b"three\n")
+    assert followed.look() == [b"one", b"three"]
+    (tmp_path / "app.log.1").write_bytes(b"two, late\n")
+    assert followed.look() == [b"one", b"three", b"two, late"]
+
+
+def as_lines(lines: list[bytes]) -> bytes:
+    """Each with its newline."""
+    return b"".join(line + b"\n" for line in lines)
 
 
 def test_another_file_after_one_that_was_gone_for_long_is_told_from_its_start(
