@@ -78,7 +78,8 @@ class Result(msgspec.Struct, frozen=True):
         if self.gaps:
             found.append(f"the server told of missing lines {_count(self.gaps)} times")
         missing = self.connections.wanted - self.connections.connected
-        if missing and not (self.interrupted and not self.connections.refused):
+        never_tried = self.interrupted and not (self.connections.refused or self.connections.dropped)
+        if missing and not never_tried:
             found.append(f"{_count(missing)} of {_count(self.connections.wanted)} clients not connected at the end")
         if (
             self.written

@@ -179,6 +179,23 @@ def test_ctrl_c_gives_the_result_so_far(serve: Serve, log: Path) -> None:
     assert log.stat().st_size == size, "the writer goes on"
 
 
+def test_ctrl_c_after_the_server_has_died_is_no_success(serve: Serve, log: Path) -> None:
+    server = serve(log)
+    words, environment = command(("bench", "--json", server.url, "-c", "5", "--write", log, "-d", "1h"))
+    with subprocess.Popen(
+        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        eventually(lambda: log.stat().st_size > 10_000)
+        server.kill()
+        size = log.stat().st_size
+        eventually(lambda: log.stat().st_size > size + 10_000)
+        os.killpg(process.pid, signal.SIGINT)
+        out, _ = process.communicate(timeout=DEADLINE_S)
+    result = json.loads(out)
+    assert (process.returncode, result["ok"], result["interrupted"]) == (1, False, True)
+    assert result["faults"] == ["5 of 5 clients not connected at the end"]
+
+
 def test_a_bench_that_is_killed_takes_its_writer_along(serve: Serve, log: Path) -> None:
     server = serve(log)
     words, environment = command(("bench", server.url, "-c", "1", "--write", log, "-d", "1h"))

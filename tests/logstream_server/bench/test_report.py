@@ -108,6 +108,12 @@ def test_clients_that_were_not_connected_when_it_was_interrupted_are_no_fault() 
     assert msgspec.structs.replace(GOOD, connections=connections, interrupted=True).faults == []
 
 
+def test_clients_whose_connection_broke_are_a_fault_also_when_it_was_interrupted() -> None:
+    connections = Connections(10, 8, 0.1, dropped={"the connection broke (1006)": 2})
+    result = msgspec.structs.replace(GOOD, connections=connections, interrupted=True)
+    assert result.faults == ["2 of 10 clients not connected at the end"]
+
+
 def test_latencies_are_those_of_the_histogram() -> None:
     histogram = Histogram()
     assert latencies(histogram) == {}
