@@ -11,7 +11,7 @@ import logging
 import os
 import resource
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, Final
 
@@ -255,8 +255,9 @@ def _library_level(settings: Settings) -> str:
     return "error" if settings.log_level is LogLevel.ERROR else "warning"
 
 
-def run(settings: Settings, remarks: Sequence[str] = ()) -> int:
-    """Serve until a signal; returns the exit status. `remarks`: on the settings, for the log."""
+def run(settings: Settings, remarks: Sequence[str] = (), greet: Callable[[str], None] | None = None) -> int:
+    """Serve until a signal; returns the exit status. `remarks`: on the settings, for the log.
+    `greet` is called with the address once it listens, before that is printed."""
     configure_log(settings.log_format, settings.log_level)
     for remark in remarks:
         log.warning("%s", remark)
@@ -274,6 +275,9 @@ def run(settings: Settings, remarks: Sequence[str] = ()) -> int:
         calm_collector()
         server = Server(config, service, None if side is None else make_side_server(service, side))
         scheme = "http" if service.certificate is None else "https"
-        print(url_of(sock, settings.base_path + "/", scheme), flush=True)
+        address = url_of(sock, settings.base_path + "/", scheme)
+        if greet is not None:
+            greet(address)
+        print(address, flush=True)
         server.run(sockets=[sock])
     return 0

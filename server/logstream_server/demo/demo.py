@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -21,7 +22,7 @@ from .lively import event
 _GREETING: Final = """\
 logstream demo: writing {log}, {rate} events a second
   open the address below in a browser, or follow it from another terminal:
-    logstream tail http://127.0.0.1:{port}
+    logstream tail {address}
   Ctrl-C ends the demo
 """
 _FIRST_EVENTS: Final = 30
@@ -37,10 +38,8 @@ def run_demo(options: DemoOptions) -> int:
         from logstream_server.server import run  # noqa: PLC0415 - what serves takes half a second to load; `--help` does not need it
 
         settings = Settings(paths=(NamedPath(str(folder / "app.log")),), port=options.port, log_level=LogLevel.WARNING)
-        port = options.port or "PORT"
-        sys.stderr.write(_GREETING.format(log=folder / "app.log", rate=options.rate, port=port))
         writer.start()
-        return run(settings)
+        return run(settings, greet=partial(_greet, folder / "app.log", options.rate))
     finally:
         stop.set()
         if writer.is_alive():
@@ -49,6 +48,11 @@ def run_demo(options: DemoOptions) -> int:
             sys.stderr.write(f"logstream: the log is in {folder}\n")
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _greet(log: Path, rate: int, address: str) -> None:
+    """Say what to do, once there is an address: a port that is taken has none, and port 0 is known only now."""
+    sys.stderr.write(_GREETING.format(log=log, rate=rate, address=address))
 
 
 def write_lively(path: Path, options: DemoOptions, stop: threading.Event) -> None:
