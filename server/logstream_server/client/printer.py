@@ -66,7 +66,7 @@ class Printer:
             self._write_json(event)
         elif isinstance(event, Lines):
             self._write_lines(event, name)
-        remark = self._remark(event, source)
+        remark = self._remark(event, source, name)
         if remark and remark != self._last_remarks.get(source):  # not the same failure every five seconds
             self.remark(remark)
         if remark or isinstance(event, Lines):
@@ -76,7 +76,7 @@ class Printer:
         """Say something that is no line."""
         print(f"logstream: {harmless(text)}", file=self._log, flush=True)
 
-    def _remark(self, event: ClientEvent, source: str) -> str:
+    def _remark(self, event: ClientEvent, source: str, name: str) -> str:
         """What is to be said; of a new connection only once its Hello has told whether something is missing."""
         if isinstance(event, Reconnected):
             self._away[source] = event
@@ -85,6 +85,8 @@ class Printer:
         if isinstance(event, Hello) and source in self._away:
             back = f"connected again after {self._away.pop(source).downtime_s:.1f} s"
             remark = f"{back}; {remark or ('nothing is missing' if event.recovered else 'going on')}"
+        if source and source == name:  # a file: its only stream has the same name, or a shorter form of it
+            remark = remark.removeprefix(f"{getattr(event, 'stream', '')}: ")
         return f"{source}: {remark}" if remark and source else remark
 
     def _write_json(self, event: ServerMessage) -> None:

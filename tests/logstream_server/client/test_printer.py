@@ -138,6 +138,18 @@ def test_lines_of_several_sources_begin_with_its_name() -> None:
     assert log.getvalue() == "logstream: h: no connection: gone; trying again\n"
 
 
+def test_a_file_among_several_sources_is_named_once() -> None:
+    """Of a server both are said: which one, and which of its streams."""
+    log = io.StringIO()
+    printer = Printer(io.BytesIO(), log, Look(prefixed=True), ["b/a.log"])
+    printer.show(Event("a.log", "unreadable", "Permission denied"), "b/a.log", "b/a.log")
+    printer.show(Event("a.log", "truncated"), "h:8080", "h:8080/a.log")
+    assert log.getvalue().splitlines() == [
+        "logstream: b/a.log: unreadable: Permission denied",
+        "logstream: h:8080: a.log: truncated",
+    ]
+
+
 def test_for_a_terminal_lines_and_remarks_are_made_harmless() -> None:
     out, log = io.BytesIO(), io.StringIO()
     printer = Printer(out, log, Look(paint=painted))

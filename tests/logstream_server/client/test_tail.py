@@ -464,7 +464,7 @@ def test_tail_of_several_files_says_which_line_is_whose(
     other = tmp_path / "other.log"
     tail = tail_of("-n", "1", log, other)
     eventually(lambda: "app.log   | old 12" in tail.lines)
-    tail.remarks_on("logstream: other.log: other.log: waiting: the file does not exist yet")
+    tail.remarks_on("logstream: other.log: waiting: the file does not exist yet")
     append(other, "there")
     append(log, "new")
     eventually(lambda: sorted(tail.lines) == ["app.log   | new", "app.log   | old 12", "other.log | there"])
