@@ -57,8 +57,8 @@ class Watching:
         return woken
 
     def settle(self) -> None:
-        """What happened before has been told."""
-        while self.woken(0.05):
+        """What happened before has been told; on a busy machine that takes its time."""
+        while self.woken(0.5):
             pass
 
     def close(self) -> None:
