@@ -69,6 +69,8 @@ class Inotify:
             if error.errno in (errno.ENOSPC, errno.ENOMEM):
                 raise WatchLimit(error.errno, "no inotify watch left (fs.inotify.max_user_watches)") from error
             raise
+        except ValueError as error:  # stopped: a look at a file that is on its way is not waited for
+            raise OSError(errno.EBADF, "inotify was stopped", path) from error
         with self._lock:
             self._wakes.setdefault(handle, []).append(wake)
         return handle
@@ -82,7 +84,7 @@ class Inotify:
             wakes.remove(wake)
             if not wakes:
                 del self._wakes[handle]
-                with contextlib.suppress(OSError):  # gone with its inode
+                with contextlib.suppress(OSError, ValueError):  # gone with its inode, or stopped
                     self._inotify.rm_watch(handle)
 
     def _read(self) -> None:

@@ -250,3 +250,14 @@ def test_the_end_gives_all_descriptors_back(log: Path) -> None:
     inotify.watch(str(log), FILE_MASK, Wakes())
     inotify.stop()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_who_comes_after_its_end_is_refused_as_by_the_system(log: Path) -> None:
+    """A look at a file may be on its way then; it is not waited for, since its file system may hang."""
+    stopped, wakes = Inotify(), Wakes()
+    stopped.start()
+    handle = stopped.watch(str(log), FILE_MASK, wakes)
+    stopped.stop()
+    with pytest.raises(OSError, match="inotify was stopped"):
+        stopped.watch(str(log), FILE_MASK, wakes)
+    stopped.unwatch(handle, wakes)
