@@ -154,7 +154,11 @@ def _hold_in(stream: Stream, generation: Generation, mark: Mark) -> Position | N
     if file is None:
         return None
     try:
-        return Position(generation, mark.offset, marker_at(file, mark.offset)) if holds(file, mark) else None
+        if not holds(file, mark):
+            return None
+        size = min(mark.offset, MARKER_BYTES)
+        read = file.read(mark.offset - size, size, head=generation.head)  # its name may lead to another file by now
+        return Position(generation, mark.offset, read.data) if read.intact and len(read.data) == size else None
     except NotALog:
         return None
     except OSError as error:

@@ -108,6 +108,20 @@ class TestResume:
         followed.settle()
         assert told.read(reader).lines == wanted
 
+    def test_a_name_leads_to_the_next_file_than_when_another_came_back(
+        self, follow: Follow, restarted: bool, remote: bool
+    ) -> None:
+        """What is read by name is not taken for the file that had the name before."""
+        followed = follow(as_bytes(LINES), remote=remote)
+        older = followed.head()
+        wanted = rotated(followed, 0)
+        if restarted:
+            followed.restart()
+        assert rest(followed, come_back(followed, older)) == wanted
+        had = followed.head()
+        wanted = rotated(followed, 1)
+        assert rest(followed, come_back(followed, had)) == wanted
+
     def test_it_was_copied_and_emptied(self, follow: Follow, restarted: bool, remote: bool) -> None:
         followed = follow(as_bytes(LINES), remote=remote)
         had = followed.head()
