@@ -118,6 +118,7 @@ def ask(server: Server, rng: random.Random) -> None:
     assert answer.status in (200, 400, 404, 405, 414, 415, 422), (path, answer.status, answer.body[:300])
 
 
+@pytest.mark.timeout(SECONDS + 120)
 def test_strangers_change_nothing_for_others(serve: Serve, tmp_path: Path) -> None:
     """The server stays up, its memory flat, its log free of tracebacks, and the lines go on for everybody else."""
     log = tmp_path / "a.log"
