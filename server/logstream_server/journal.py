@@ -22,6 +22,9 @@ _SECRETS: Final = (
     (re.compile(r"(/ws|/api/v1/[^\s?\"']*|\b(?:https?|wss?)://[^\s?\"']*)\?[^\s\"']*"), r"\1"),
 )
 
+_OF_STRANGERS: Final = frozenset({"Invalid HTTP request received."})
+"""What a library warns of and whoever reaches the port can have it say without end. They are answered 400."""
+
 
 def configure_log(form: LogFormat, level: LogLevel, out: TextIO | None = None) -> None:
     """Send everything that is logged in this process to `out` (None: standard error), warnings of Python too."""
@@ -29,6 +32,11 @@ def configure_log(form: LogFormat, level: LogLevel, out: TextIO | None = None) -
     handler.setFormatter(JsonLines() if form is LogFormat.JSON else TextLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.msg not in _OF_STRANGERS
 
 
 class TextLines(logging.Formatter):

@@ -139,6 +139,19 @@ def test_a_server_logs_in_its_form_and_never_a_token_or_a_query(serve: Serve, tm
         assert "logstream_server.tailing.condition" in {line["logger"] for line in objects(server.log)}
 
 
+def test_what_strangers_send_is_no_news(serve: Serve, tmp_path: Path) -> None:
+    """Whoever reaches the port could fill a disk with it."""
+    (tmp_path / "a.log").touch()
+    server = serve("--log-level", "debug", "--metrics-port", "0", tmp_path / "a.log")
+    for port in (server.port, server.metrics_port):
+        for request in (b"no request\r\n\r\n", b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"):
+            with socket.create_connection((server.host, port), timeout=20) as sock:
+                sock.sendall(request)
+                assert sock.recv(1000).startswith(b"HTTP/1.1 4")
+    server.stop()
+    assert " WARNING " not in server.log
+
+
 def test_a_server_that_is_to_mention_only_errors_does(serve: Serve, tmp_path: Path) -> None:
     """The libraries under it, too."""
     server = serve("--log-level", "error", tmp_path / "missing.log")

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ExceptionHandler
 
@@ -89,6 +89,11 @@ async def _http(request: Request, error: Exception) -> Response:
     return problem(error.status_code, detail, error.headers)
 
 
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """The client went in the middle of its request: an answer for nobody."""
+    return Response(status_code=400)
+
+
 async def _defect(_request: Request, _error: Exception) -> Response:
     """A mistake of ours; the server's log has the rest."""
     return problem(500, "the server made a mistake; its log says which")
@@ -100,5 +105,6 @@ HANDLERS: Final[Mapping[Any, ExceptionHandler]] = {
     Unavailable: _unavailable,
     NoFile: _no_file,
     HTTPException: _http,
+    ClientDisconnect: _gone,
     Exception: _defect,
 }

@@ -79,8 +79,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.transport.close()
         self._expect_request()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing to warn of: who asks for another protocol, as some clients do for HTTP/2, is answered by this one."""
+
     def handle_websocket_upgrade(self) -> None:
         """The connection is a WebSocket's from here on."""
+        if not self._is_waiting:  # two answers would mingle
+            self.transport.abort()
+            return
         if self._brief_at is not None:
             self._brief_at.refusal()
             self._refuse(_FULL)
@@ -123,8 +129,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._timer = self.loop.call_later(self._patience_s, self._late)
 
     def _late(self) -> None:
-        if self._is_waiting:  # else the answer takes long, which is ours to bound
+        if self._is_waiting:
             self._refuse(_LATE if self._head_bytes else b"")
+        elif self.cycle.more_body:  # else the answer takes long, which is ours to bound
+            self._refuse(b"" if self.cycle.response_started or self.pipeline else _LATE)
 
     def _refuse(self, answer: bytes) -> None:
         if not self.transport.is_closing():

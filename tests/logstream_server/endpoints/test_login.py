@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -140,6 +141,18 @@ def test_a_form_from_elsewhere_is_refused(
 )
 def test_a_form_without_sense_is_refused(server: Server, body: str, headers: dict[str, str], status: int) -> None:
     assert post(server, body=body, **headers).status == status
+
+
+def test_who_goes_in_the_middle_of_the_form_is_no_mistake_of_ours(server: Server) -> None:
+    """Anybody could fill the log with it: no token is needed for that."""
+    request = b"POST /team/app/login HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    with socket.create_connection((server.host, server.port), timeout=20) as sock:
+        sock.sendall(request + b"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n")
+        assert sock.recv(1000).startswith(b"HTTP/1.1 100 ")  # the form is waited for
+        sock.sendall(b"token=")
+    assert post(server).status == 303
+    server.stop()
+    assert "Traceback" not in server.log
 
 
 def test_the_form_leads_to_the_same_stream_and_never_to_another_host(server: Server) -> None:

@@ -18,11 +18,17 @@ from ..inside import PATIENCE_S, Inside, RawClient, serve_app
 
 SHORT_S, LONG_S = 0.2, 3600.0
 REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+UPGRADE = REQUEST.replace(
+    b"\r\n\r\n",
+    b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+)
 Serving = Callable[[float], Inside]
 
 
 class App:
-    """Answers every request with its path, `/slow` only when it is told to; sockets are accepted and echo."""
+    """Answers every request with its path, `/slow` only when it is told to, and what is posted when all of it is there,
+    but for `/begun`; sockets are accepted and echo."""
 
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
@@ -40,6 +46,14 @@ class App:
         if scope["path"] == "/slow":
             self.waiting += 1
             await self.go_on.wait()
+        if scope["path"] == "/begun":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        if scope["method"] == "POST":
+            while (message := await receive()).get("more_body"):
+                pass
+            if message["type"] == "http.disconnect":
+                return
         body = scope["path"].encode()
         headers = [(b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -95,6 +109,17 @@ def test_who_does_not_send_a_whole_request_is_closed(serving: Serving, sent: byt
     with connection(serving(SHORT_S)) as sock:
         sock.sendall(sent)
         assert rest(sock).startswith(status)
+
+
+@pytest.mark.parametrize("path", [b"/", b"/begun"])
+def test_a_body_must_come_in_the_same_time(serving: Serving, path: bytes) -> None:
+    """Where the answer has begun, it ends without its end."""
+    with connection(serving(SHORT_S)) as sock:
+        sock.sendall(b"POST " + path + b" HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhalf")
+        answer = rest(sock)
+    assert answer.startswith(b"HTTP/1.1 200 " if path == b"/begun" else b"HTTP/1.1 408 ")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert not answer.endswith(b"\r\n0\r\n\r\n")
 
 
 def test_bytes_that_come_one_by_one_do_not_buy_time(serving: Serving) -> None:
@@ -159,6 +184,32 @@ def test_headers_of_many_requests_are_not_added_up(serving: Serving) -> None:
             while stream.readline() != b"\r\n":
                 pass
             assert stream.read(1) == b"/"
+
+
+def test_who_asks_for_another_protocol_is_answered_by_this_one(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As Java's client does with each request. It is no news for the log."""
+    with connection(serving(LONG_S)) as sock, closing(sock.makefile("rb")) as stream:
+        for _ in range(2):
+            sock.sendall(REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"))
+            assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
+            while stream.readline() != b"\r\n":
+                pass
+            assert stream.read(1) == b"/"
+    assert not caplog.records
+
+
+def test_a_websocket_does_not_begin_within_an_answer(serving: Serving, app: App) -> None:
+    server = serving(LONG_S)
+    with connection(server) as sock:
+        sock.sendall(REQUEST.replace(b"/ ", b"/slow ") + UPGRADE)
+        try:
+            answer = rest(sock)
+        except ConnectionError:
+            answer = b""
+        assert answer == b""
+        server.call(app.go_on.set)
 
 
 def test_a_websocket_has_no_such_time(serving: Serving) -> None:
