@@ -47,9 +47,10 @@ class _NoTransport:
 _NO_TRANSPORT: Final = cast(asyncio.Transport, _NoTransport())
 
 
+_COMPLAINT: Final = b"the request has a line over 8 KiB, too many headers, or a body\n"
 _UNREADABLE: Final = (
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    b"Content-Length: 30\r\n\r\nthe request line is too long\r\n"
+    b"Content-Length: %d\r\n\r\n%s" % (len(_COMPLAINT), _COMPLAINT)
 )
 
 
@@ -79,8 +80,9 @@ class TakeoverProtocol(WebSocketsSansIOProtocol):
             self.transport.abort()
 
     def _refuse_unread_request(self) -> None:
-        """A request that the library will not read (a line over 8 KiB, too many headers) gets no answer from uvicorn's
-        class, and its connection would stay for ever. The HTTP class hands requests over whole, so it is known now."""
+        """A request that the library will not read (a line over 8 KiB, too many headers, a body) gets no answer from
+        uvicorn's class, and its connection would stay for ever. The HTTP class hands requests over whole, so it is
+        known now."""
         if not self.handshake_initiated and not self.transport.is_closing():
             self.transport.write(_UNREADABLE)
             self.transport.close()
