@@ -22,6 +22,7 @@ from .errors import INTERNAL_ERROR, BadQuery, CloseCode
 from .fanout.channel import Subscription
 from .fanout.connection import Connection
 from .fanout.hub import Hub, HubOptions
+from .fanout.openings import Opening, Openings
 from .fanout.query import Wish, as_list, wish_of
 from .history import history
 from .history.history import NotNow
@@ -44,8 +45,10 @@ ACCESS_S = 1.0
 """How often the token files are looked at, and the sessions' ends."""
 RENEWAL_S = 1.0
 """How often the certificate's files are looked at."""
-MAX_PENDING = 16
-"""Subscribe messages of one socket that are being worked on."""
+MAX_PENDING = MAX_SUBSCRIPTIONS
+"""Subscribe messages of one socket that are being worked on, and messages that wait for its `hello`."""
+MAX_EARLY_BYTES = 64 << 10
+"""In messages that wait for the `hello`."""
 
 
 def build_monitor(settings: Settings) -> LogMonitor:
@@ -76,6 +79,7 @@ class Service:
     arriving: int = 0
     """Those among them that the hub does not look after yet."""
     resumes: dict[str, int] = field(default_factory=dict)
+    openings: Openings = field(default_factory=Openings)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _pending: dict[Connection, int] = field(default_factory=dict)
     _tails: dict[tuple[Stream, int, object], tuple[Positions, asyncio.Future[Positions]]] = field(default_factory=dict)
@@ -114,6 +118,7 @@ class Service:
         await asyncio.to_thread(self.monitor.stop)
 
     def _gone(self, connection: Connection) -> None:
+        self.openings.forget(connection)
         if connection.guest is not None:
             self.gate.stand_up(connection.guest)
 
@@ -189,6 +194,14 @@ class Service:
                     return Resumed(())
                 await asyncio.sleep(RETRY_S)
 
+    async def begin_for(
+        self, connection: Connection, opening: Opening, stream: Stream, wish: Wish, view: View
+    ) -> Resumed:
+        """As `begin_at`, for as long as the client is there and waits for it."""
+        return await self.begin_at(
+            stream, wish, view, lambda: not connection.is_closing and self.openings.is_wanted(opening)
+        )
+
     async def _look(self, stream: Stream, wish: Wish, view: View) -> Resumed:
         if stream.state.status is StreamStatus.HUNG:
             raise NotNow(stream.state.detail)  # one more who asks would be one more thread that waits
@@ -242,7 +255,8 @@ class Service:
         return subscription
 
     def greet(self, connection: Connection, stream: Stream | None, begun: Resumed | None) -> None:
-        """The first words to a JSON client. `begun`: None when that is not known yet, and is to be announced later."""
+        """The first words to a JSON client, and the answers to what it said before them. `begun`: None when that is not
+        known yet, and is to be announced later."""
         name = None if stream is None else stream.name
         cursor = None if stream is None or begun is None else messages.token(stream.name, begun.positions)
         streams = [s.describe() for s in list(self.monitor.streams.values())[:1000]]
@@ -256,6 +270,9 @@ class Service:
             self.limits(),
         )
         _send(connection, hello)
+        early, connection.early = connection.early or (), None
+        for payload in early:
+            self._obey(connection, payload)
 
     def announce(self, connection: Connection, stream: Stream, begun: Resumed) -> None:
         """Tell a JSON client where a stream begins for it."""
@@ -267,6 +284,15 @@ class Service:
     def _message(self, connection: Connection, _opcode: Opcode, payload: bytes) -> None:
         if connection.format != Format.JSON:
             return  # the other formats have nothing to say; what they send is not ours
+        early = connection.early
+        if early is None:
+            self._obey(connection, payload)
+        elif len(early) < MAX_PENDING and sum(map(len, early)) + len(payload) <= MAX_EARLY_BYTES:
+            connection.early = (*early, payload)
+        else:
+            connection.finish(1008, "too many messages before the first one of the server")
+
+    def _obey(self, connection: Connection, payload: bytes) -> None:
         stream: str | None = None
         try:
             message = parse_client_message(payload)
@@ -282,45 +308,58 @@ class Service:
 
     def _subscribe(self, connection: Connection, message: Subscribe) -> None:
         wish, stream = wish_of(message), self.find_stream(message.stream)
-        if len(connection.subscriptions) >= MAX_SUBSCRIPTIONS:
+        others = {*connection.subscriptions, *self.openings.streams(connection)} - {stream.name}
+        if len(others) >= MAX_SUBSCRIPTIONS:
             raise BadQuery(CloseCode.LIMIT, f"at most {MAX_SUBSCRIPTIONS} streams on one socket")
         if self._pending.get(connection, 0) >= MAX_PENDING:
             raise BadQuery(CloseCode.LIMIT, f"at most {MAX_PENDING} subscribe messages at a time")
         self._pending[connection] = self._pending.get(connection, 0) + 1
-        self._go_on_with(self._open_later(connection, stream, wish))
+        opening = self.openings.begin(connection, stream.name)
+        self._go_on_with(self._open_later(connection, stream, wish, opening))
 
-    async def _open_later(self, connection: Connection, stream: Stream, wish: Wish) -> None:
+    async def _open_later(self, connection: Connection, stream: Stream, wish: Wish, opening: Opening) -> None:
         try:
-            await self._open(connection, stream, wish)
+            await self._open(connection, stream, wish, opening)
         except Exception:  # the task's outermost frame: nobody else would tell the client that nothing will come
             log.exception("%s: a client could not be served", stream.name)
             _send(connection, messages.error_message(1011, INTERNAL_ERROR, stream.name))
             connection.finish(1011, INTERNAL_ERROR)
 
-    async def _open(self, connection: Connection, stream: Stream, wish: Wish) -> None:
+    async def _open(self, connection: Connection, stream: Stream, wish: Wish, opening: Opening) -> None:
         try:
             view = View(Format.JSON, wish.filter)
-            begun = await self.begin_at(stream, wish, view, lambda: not connection.is_closing)
+            begun = await self.begin_for(connection, opening, stream, wish, view)
         finally:
+            is_wanted = self.openings.end(opening)
             self._pending[connection] -= 1
             if not self._pending[connection]:
                 del self._pending[connection]
-        subscription = self.prepare(connection, stream, wish, view, begun.positions)
-        self.announce(connection, stream, begun)
-        if subscription is not None:
-            self.hub.pump(subscription)
+        if is_wanted:
+            subscription = self.prepare(connection, stream, wish, opening.view(view), begun.positions)
+            self.announce(connection, stream, begun)
+            if subscription is not None:
+                self.hub.pump(subscription)
 
     def _unsubscribe(self, connection: Connection, message: Unsubscribe) -> None:
-        self.hub.unsubscribe(self._subscription(connection, message.stream))
-        del connection.subscriptions[message.stream]
+        if not self.openings.give_up(connection, message.stream):
+            self._subscription(connection, message.stream)
+        old = connection.subscriptions.pop(message.stream, None)
+        if old is not None:
+            self.hub.unsubscribe(old)
         _send(connection, messages.unsubscribed_message(message.stream))
 
     def _set_filter(self, connection: Connection, message: SetFilter) -> None:
-        old = self._subscription(connection, message.stream)
+        opening = self.openings.find(connection, message.stream)
+        old = connection.subscriptions.get(message.stream)
+        if opening is None:
+            old = self._subscription(connection, message.stream)
         chosen = parse_filter(as_list(message.grep), as_list(message.exclude))
-        stream = self.find_stream(message.stream)
-        wish = Wish(message.stream, filter=chosen, lag=old.lag)
-        self.open(connection, stream, wish, View(Format.JSON, chosen), self.hub.place_of(old))
+        if opening is not None:
+            opening.filter = chosen
+        if old is not None:
+            stream = self.find_stream(message.stream)
+            wish = Wish(message.stream, filter=chosen, lag=old.lag)
+            self.open(connection, stream, wish, View(Format.JSON, chosen), self.hub.place_of(old))
 
     @staticmethod
     def _subscription(connection: Connection, name: str) -> Subscription:

@@ -14,6 +14,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from logstream_server.commandline.forms import NamedPath
+from logstream_server.encoding.frames import Opcode, encode_frame
 from logstream_server.encoding.view import Format, View
 from logstream_server.fanout.query import Wish
 from logstream_server.history.resume import Resumed
@@ -24,6 +25,7 @@ from logstream_server.settings import Settings
 from logstream_server.tailing.stream import Stream, StreamStatus
 
 from .conftest import Serve
+from .inside import MASK, RawClient
 from .process import DEADLINE_S, Server
 from .scenarios.harness import mounted, why_no_mount
 
@@ -107,6 +109,49 @@ def test_another_filter_holds_from_the_next_line_on(server: Server, log: Path) -
         assert message(one)["lines"] == ["keep", "keep too"]
 
 
+class Hasty(RawClient):
+    """A JSON client that does not wait for answers."""
+
+    def __init__(self, server: Server, **query: object) -> None:
+        super().__init__(server.port, f"/ws?{urlencode({'format': 'json', **query})}")
+        self._kept: list[dict[str, Any]] = []
+
+    def say(self, *asked: dict[str, Any]) -> None:
+        """Messages in one segment: none of them is answered before the last has come."""
+        frames = [encode_frame(Opcode.TEXT, json.dumps(each).encode(), mask=MASK) for each in asked]
+        self.sock.sendall(b"".join(frames))
+
+    def told(self, until: str) -> list[dict[str, Any]]:
+        """What comes up to a message of that kind, but for how far a filter has searched."""
+        found: list[dict[str, Any]] = []
+        while not found or found[-1]["type"] != until:
+            while not self._kept:
+                self._kept = [json.loads(text) for opcode, text in self.frames() if opcode is Opcode.TEXT]
+            found += [each for each in (self._kept.pop(0),) if each.get("lines") != []]
+        return found
+
+
+def test_messages_need_not_wait_for_the_answers_to_those_before(server: Server, log: Path) -> None:
+    """They are followed in their order, though each subscribe takes a look at the file."""
+    stream = {"stream": "b.log"}
+    subscribe, unsubscribe = {"type": "subscribe", "from": "start", **stream}, {"type": "unsubscribe", **stream}
+    with Hasty(server, tail=0) as one:
+        one.open()
+        assert [each["type"] for each in one.told("hello")] == ["hello"]
+        for _ in range(5):
+            one.say(
+                *(subscribe, unsubscribe, subscribe),
+                *({"type": "filter", "grep": grep, **stream} for grep in ("b 1", "b 2")),
+            )
+            assert [each["type"] for each in one.told("subscribed")] == ["unsubscribed", "subscribed"]
+            assert [each["lines"] for each in one.told("lines")] == [["b 2"]]
+            one.say(subscribe, unsubscribe, unsubscribe)
+            assert [each["type"] for each in one.told("error")] == ["unsubscribed", "error"]
+        append(log.with_name("b.log"), "b 2\n")
+        append(log, "a 3\n")
+        assert [each["stream"] for each in one.told("lines")] == ["a.log"]
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "stream"),
     [
@@ -143,10 +188,26 @@ def test_so_many_streams_fit_on_one_socket(serve: Serve, tmp_path: Path) -> None
         ask(one, type="subscribe", stream=f"{MAX_SUBSCRIPTIONS:03}.log", tail=0)
         error = message(one)
         assert (error["code"], error["reason"]) == (4008, f"at most {MAX_SUBSCRIPTIONS} streams on one socket")
+        ask(one, type="subscribe", stream="001.log", tail=1)  # no more of them by another beginning
+        assert message(one)["type"] == "subscribed"
+        assert message(one)["lines"] == ["one"]
         ask(one, type="unsubscribe", stream="000.log")
         assert message(one)["type"] == "unsubscribed"
         ask(one, type="subscribe", stream=f"{MAX_SUBSCRIPTIONS:03}.log", tail=0)
         assert message(one)["type"] == "subscribed"
+
+
+def test_so_many_streams_may_be_asked_for_in_one_go(serve: Serve, tmp_path: Path) -> None:
+    for number in range(MAX_SUBSCRIPTIONS + 8):
+        (tmp_path / f"{number:03}.log").write_text("one\n")
+    with client(serve(*QUICK, tmp_path), stream="") as one:
+        assert message(one)["stream"] is None
+        for number in range(MAX_SUBSCRIPTIONS + 8):
+            ask(one, type="subscribe", stream=f"{number:03}.log", tail=1000)
+        found = [message(one) for _ in range(2 * MAX_SUBSCRIPTIONS + 8)]
+    assert [each["code"] for each in found if each["type"] == "error"] == [4008] * 8
+    for kind in ("subscribed", "lines"):
+        assert sum(each["type"] == kind for each in found) == MAX_SUBSCRIPTIONS
 
 
 def test_where_lines_begin_is_of_no_use_while_the_file_hangs() -> None:

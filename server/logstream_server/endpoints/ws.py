@@ -167,15 +167,20 @@ async def _open(
         nonlocal is_greeted
         handshake.end()
         if query.format is Format.JSON:
-            service.greet(connection, stream, None)
             is_greeted = True
+            service.greet(connection, stream, None)
 
     if begun is None:
         patience = asyncio.get_running_loop().call_later(GREETING_S, wait_longer)
+        opening = service.openings.begin(connection, stream.name)
         try:
-            begun = await service.begin_at(stream, query.wish, view, lambda: not connection.is_closing)
+            begun = await service.begin_for(connection, opening, stream, query.wish, view)
         finally:
             patience.cancel()
+            is_wanted = service.openings.end(opening)
+        if not is_wanted:  # the client has gone, or had another wish since it was greeted
+            return
+        view = opening.view(view)
     if begun.recovered is False and query.format is not Format.JSON:
         connection.finish(CloseCode.GAP, f"the cursor cannot be honoured: {begun.reason}")
         return

@@ -59,6 +59,7 @@ class Connection(asyncio.Protocol):
         "_pong",
         "_transport",
         "blocked",
+        "early",
         "format",
         "guest",
         "is_gone",
@@ -80,6 +81,8 @@ class Connection(asyncio.Protocol):
         self._on_lost: Callable[[Connection], None] | None = None
         self.format = format_name
         self.guest: Guest | None = None
+        self.early: tuple[bytes, ...] | None = ()
+        """What a JSON client said before its `hello`; None since then."""
         self.blocked = False
         self.is_gone = False
         self.next_check = 0.0

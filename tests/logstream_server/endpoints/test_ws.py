@@ -19,6 +19,7 @@ from logstream_server.app import create_app
 from logstream_server.commandline.forms import NamedPath
 from logstream_server.encoding.frames import Opcode
 from logstream_server.encoding.view import Format, View
+from logstream_server.endpoints import ws
 from logstream_server.fanout.query import Wish
 from logstream_server.history.resume import Resumed
 from logstream_server.lines.cursor import Cursor, encode_cursor
@@ -272,6 +273,71 @@ def test_a_client_that_asks_for_one_more_stream_is_told_too(make: Sites, caplog:
     assert "the mount is gone" in caplog.text
     eventually(lambda: not site.service.hub.connections)
     assert not site.service._pending
+
+
+def slow_service() -> tuple[type[Service], asyncio.Event]:
+    """A service that does not know where a client begins in the first stream before it is told to."""
+    known = asyncio.Event()
+
+    class SlowService(Service):
+        async def begin_at(self, stream: Stream, *arguments: Any) -> Resumed:
+            if stream.name == "a.log":
+                await known.wait()
+            return await super().begin_at(stream, *arguments)
+
+    return SlowService, known
+
+
+def test_the_greeting_is_first_whatever_a_client_says_before(make: Sites) -> None:
+    kind, known = slow_service()
+    site = make(kind)
+    client = site.client(JSON, tail=1)
+    for asked in ({"type": "subscribe", "stream": "later.log"}, {"type": "filter", "stream": "a.log", "grep": "four"}):
+        client.send(json.dumps(asked))
+    assert client.ping().wait(PATIENCE_S)  # they have come
+    site.call(known.set)
+    hello, added = message(client), message(client)
+    assert (hello["type"], hello["stream"]) == ("hello", "a.log")
+    assert (added["type"], added["stream"]) == ("subscribed", "later.log")
+    site.append("five\nfour\n")
+    assert message(client)["lines"] == ["four"]
+
+
+def test_a_client_that_does_not_wait_for_the_greeting_may_say_so_much(make: Sites) -> None:
+    kind, known = slow_service()
+    site = make(kind)
+    client = site.client(JSON)
+    for _ in range(65):
+        client.send("")
+    assert closing(client) == (1008, "too many messages before the first one of the server")
+    site.call(known.set)
+
+
+def test_what_a_client_says_of_a_file_that_does_not_answer_holds_when_it_does(
+    make: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ws, "GREETING_S", 0.01)
+    kind, known = slow_service()
+    site = make(kind)
+    leaves, filters, asks_again = (site.client(JSON, tail=3) for _ in range(3))
+    for client in (leaves, filters, asks_again):
+        assert message(client)["cursor"] is None
+    leaves.send(json.dumps({"type": "unsubscribe", "stream": "a.log"}))
+    assert message(leaves) == {"type": "unsubscribed", "stream": "a.log"}
+    filters.send(json.dumps({"type": "filter", "stream": "a.log", "grep": "two|four"}))
+    asks_again.send(json.dumps({"type": "subscribe", "stream": "a.log", "tail": 1}))
+    assert filters.ping().wait(PATIENCE_S)
+    assert asks_again.ping().wait(PATIENCE_S)
+    site.call(known.set)
+    for client, first in ((filters, "two"), (asks_again, "three")):
+        assert message(client)["type"] == "subscribed"
+        assert message(client)["lines"] == [first]
+    leaves.send(json.dumps({"type": "subscribe", "stream": "a.log", "tail": 0}))
+    assert message(leaves)["type"] == "subscribed"
+    site.append("four\n")
+    for client in (leaves, filters, asks_again):
+        assert message(client)["lines"] == ["four"]
+    assert len(site.service.openings) == 0
 
 
 # -- what is wrong with a query ---------------------------------------------------------------------------------------
