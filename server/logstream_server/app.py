@@ -25,7 +25,7 @@ from .endpoints.health import health_routes
 from .endpoints.login import login_routes
 from .endpoints.metrics import metrics_routes
 from .endpoints.page import page_routes, read_assets
-from .endpoints.problems import HANDLERS, problem
+from .endpoints.problems import HANDLERS, deny, nothing_here, problem
 from .endpoints.rest import create_api
 from .endpoints.status import status_routes
 from .endpoints.ws import socket_endpoint
@@ -62,7 +62,7 @@ def create_app(settings: Settings, service: Service | None = None) -> Starlette:
     ]
     if settings.base_path:
         routes = [
-            _mount(settings.base_path, Router(routes, redirect_slashes=False)),
+            _mount(settings.base_path, Router(routes, redirect_slashes=False, default=nothing_here)),
             Route(settings.base_path, _add_slash),
         ]
     if settings.metrics_port is None:
@@ -93,7 +93,7 @@ class _OwnName:
             if not is_own_name(host, self._service.settings.allowed_origins):
                 detail = f"this server does not go by the name {host[:200]} (--allowed-origin http://NAME, or a token)"
                 refused = self._service.gate.refused(Why.HOST, 403, detail)
-                await problem(refused.status, refused.reason)(scope, receive, send)
+                await deny(problem(refused.status, refused.reason), scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -102,6 +102,7 @@ def _starlette(
     routes: list[BaseRoute], lifespan: Lifespan[Starlette] | None = None, guards: Sequence[Middleware] = ()
 ) -> Starlette:
     app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan, middleware=guards)
+    app.router.default = nothing_here
     app.router.redirect_slashes = False  # its redirects name http:// and the host that it sees, not the one outside
     return app
 
@@ -120,4 +121,5 @@ async def _needs_websocket(_request: Request) -> Response:
 
 async def _add_slash(request: Request) -> Response:
     """The page's addresses are relative to its folder; so is this one, to be true behind any proxy."""
-    return Response(status_code=308, headers={"Location": request.url.path.rsplit("/", 1)[-1] + "/"})
+    query = f"?{request.url.query}" if request.url.query else ""
+    return Response(status_code=308, headers={"Location": request.url.path.rsplit("/", 1)[-1] + "/" + query})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -45,14 +46,25 @@ def test_below_a_base_path_is_everything_but_what_no_client_needs(serve: Serve, 
         assert server.get("/team/app" + path).status == 404, path
     with connect(server.ws_url) as client:
         assert client.recv(timeout=20) == "one"
-    with pytest.raises(InvalidStatus):
-        connect(server.ws_url.replace("/team/app", ""))
+
+
+@pytest.mark.parametrize("path", ["/", "/ws", "/team/app/", "/team/app/wss", "/team/app/api/v1/streams", "/healthz"])
+def test_where_there_is_no_socket_a_client_is_told_so(serve: Serve, log: Path, path: str) -> None:
+    """403 would have its author look for an origin that is not allowed."""
+    server = serve("--base-path", "/team/app", log)
+    with pytest.raises(InvalidStatus) as caught:
+        connect(f"ws://{server.host}:{server.port}{path}")
+    answer = caught.value.response
+    assert answer.status_code == 404
+    assert json.loads(answer.body or b"")["detail"] == f"there is no WebSocket at {path}"
 
 
 def test_the_base_path_without_its_slash_leads_to_the_page(serve: Serve, log: Path) -> None:
     """By a relative address, which is true whatever name and scheme the outside knows the server by."""
-    answer = serve("--base-path", "/team/app", log).get("/team/app")
-    assert (answer.status, answer.headers["location"]) == (308, "app/")
+    server = serve("--base-path", "/team/app", log)
+    for query in ("", "?stream=a.log&grep=%22a%20b%22"):
+        answer = server.get("/team/app" + query)
+        assert (answer.status, answer.headers["location"]) == (308, "app/" + query)
 
 
 def test_with_a_metrics_port_health_and_metrics_are_there_and_nowhere_else(serve: Serve, log: Path) -> None:

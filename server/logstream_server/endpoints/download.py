@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from logstream_server.tailing.stream import Stream
 
-from .headers import ByteRange, NotSatisfiable, attachment, parse_range, parse_tags
+from .headers import ByteRange, NotSatisfiable, attachment, list_of, names, parse_range, parse_tags
 from .problems import NEVER_STORED, problem
 from .retrieve import Reads, Unavailable
 from .sending import Streamed
@@ -52,7 +52,7 @@ async def download(request: Request, stream: Stream, reads: Reads) -> Response:
 def _tags(request: Request) -> list[str]:
     """Which versions the client knows, and wants to go on with."""
     only = request.headers.get("if-range")
-    return [*(parse_tags(request.headers.get("if-match", "")) or ()), *(() if only is None else (only.strip(),))]
+    return [*(parse_tags(list_of(request.headers, "if-match") or "") or ()), *(() if only is None else (only.strip(),))]
 
 
 def _choose(stream: Stream, tags: list[str]) -> Snapshot:
@@ -76,14 +76,13 @@ def _choose(stream: Stream, tags: list[str]) -> Snapshot:
 def _without_body(request: Request, snapshot: Snapshot) -> Response | None:
     """The answer where the client's conditions forbid to send the file (RFC 9110, 13.2.2), or the range is none."""
     etag, headers = snapshot.tag.text, request.headers
-    if "if-match" in headers:
-        tags = parse_tags(headers["if-match"])
+    wanted, known = list_of(headers, "if-match"), list_of(headers, "if-none-match")
+    if wanted is not None:
+        tags = parse_tags(wanted)
         if tags is not None and etag not in tags:
             return problem(412, "the file does not begin any more with the bytes that If-Match names", {"ETag": etag})
-    if "if-none-match" in headers:
-        tags = parse_tags(headers["if-none-match"])
-        if tags is None or etag in [tag.removeprefix("W/") for tag in tags]:
-            return Response(status_code=304, headers={**NEVER_STORED, "ETag": etag})
+    if known is not None and names(known, etag):
+        return Response(status_code=304, headers={**NEVER_STORED, "ETag": etag})
     try:
         _part(request, snapshot)
     except NotSatisfiable:

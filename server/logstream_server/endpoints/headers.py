@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import quote
 
 MAX_DIGITS: Final = 18
@@ -35,6 +35,19 @@ class ByteRange:
     def content_range(self) -> str:
         """The header's value (14.4)."""
         return f"bytes {self.start}-{self.end - 1}/{self.size}"
+
+
+class Lines(Protocol):
+    """Headers of a request, which may have a name several times."""
+
+    def getlist(self, key: str, /) -> list[str]:
+        """All values of that name."""
+
+
+def list_of(headers: Lines, name: str) -> str | None:
+    """The value of a header that is a list, which may come in several lines (5.3); None where there is none."""
+    lines = headers.getlist(name)
+    return ", ".join(lines) if lines else None
 
 
 def parse_range(header: str, size: int) -> ByteRange | None:
@@ -82,6 +95,12 @@ def parse_tags(header: str) -> list[str] | None:
         tags.append(match[1])
         at = match.end()
     return tags
+
+
+def names(header: str, tag: str) -> bool:
+    """Whether If-None-Match names a strong tag (13.1.2)."""
+    tags = parse_tags(header)
+    return tags is None or tag in [each.removeprefix("W/") for each in tags]
 
 
 def attachment(name: str) -> str:

@@ -17,6 +17,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from .headers import list_of, names
+
 WEB: Final = Path(__file__).parent.parent / "web"
 INDEX: Final = "index.html"
 POLICY: Final = (
@@ -54,8 +56,8 @@ class Asset:
     def answer(self, request: Request) -> Response:
         """The file, or that the client has it already."""
         headers = {**PAGE_HEADERS, "ETag": self.tag}
-        known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
-        if self.tag in known:
+        known = list_of(request.headers, "if-none-match")
+        if known is not None and names(known, self.tag):
             return Response(status_code=304, headers=headers)
         return Response(self.body, headers=headers, media_type=self.media_type)
 

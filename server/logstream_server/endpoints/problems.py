@@ -15,7 +15,8 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ExceptionHandler
+from starlette.types import ExceptionHandler, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from logstream_server.access.gate import Refused
 from logstream_server.errors import BadQuery, CloseCode
@@ -56,6 +57,19 @@ def problem(
     return Response(
         msgspec.json.encode(body), status, {**NEVER_STORED, **retry, **(headers or {})}, "application/problem+json"
     )
+
+
+async def deny(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """The answer to a WebSocket that is not accepted; below ASGI servers that can send none, a 403 of theirs."""
+    can_answer = scope["type"] != "websocket" or "websocket.http.response" in scope.get("extensions", {})
+    await (answer if can_answer else WebSocketClose())(scope, receive, send)
+
+
+async def nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
+    """What routers do where no route matches. Starlette's own refuses a WebSocket as if it were forbidden."""
+    if scope["type"] != "websocket":
+        raise HTTPException(404)
+    await deny(problem(404, f"there is no WebSocket at {scope['path'][:200]}"), scope, receive, send)
 
 
 async def _bad_query(_request: Request, error: Exception) -> Response:

@@ -7,6 +7,7 @@ on there, and so does the next page (`Link: rel="next"` while there is more). Li
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -38,9 +39,10 @@ from logstream_server.tailing.stream import Stream, StreamStatus
 
 from .download import CURSOR_HEADER, download
 from .excerpt import Excerpt
+from .headers import list_of
 from .live import Live
 from .openapi import describe
-from .problems import NEVER_STORED, problem
+from .problems import NEVER_STORED, nothing_here, problem
 from .retrieve import Order, Reads, Unavailable, retrieve
 from .search import search
 from .sending import Sliced, Turns
@@ -67,6 +69,7 @@ EXPOSED: Final = (
 )
 """Headers that a page of another origin may read."""
 
+_WEIGHT: Final = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
 _json = msgspec.json.Encoder()
 
 
@@ -82,7 +85,7 @@ def create_api(service: Service) -> ASGIApp:
         Route("/streams/{name}/raw", api.raw, middleware=[_turns(MAX_DOWNLOADS)]),
         Route("/streams/{name}/search", api.search, middleware=[_turns(MAX_SEARCHES, SEARCH_WAIT_S)]),
     ]
-    app: ASGIApp = _Guard(_Methods(Router(routes, redirect_slashes=False)), service)
+    app: ASGIApp = _Guard(_Methods(Router(routes, redirect_slashes=False, default=nothing_here)), service)
     if service.settings.allowed_origins:  # pages from elsewhere may read the answers, not only ask
         app = CORSMiddleware(
             app,
@@ -161,7 +164,7 @@ class _Api:
 
     async def lines(self, request: Request) -> Response:
         """A page of lines, in the form that the client accepts."""
-        kind = choose_type(request.headers.get("accept", ""), (JSON, NDJSON, TEXT))
+        kind = choose_type(list_of(request.headers, "accept") or "", (JSON, NDJSON, TEXT))
         query = parse_lines_query(request.query_params.multi_items())
         stream = self._service.find_stream(request.path_params["name"])
         if kind is None:
@@ -178,7 +181,7 @@ class _Api:
 
     async def events(self, request: Request) -> Response:
         """The last lines, and then each new one."""
-        kind = choose_type(request.headers.get("accept", ""), tuple(wire.media_type for wire in self._wires))
+        kind = choose_type(list_of(request.headers, "accept") or "", tuple(wire.media_type for wire in self._wires))
         wish = parse_events_query(request.query_params.multi_items(), request.headers.get("last-event-id"))
         stream = self._service.find_stream(request.path_params["name"])
         if kind is None:
@@ -196,7 +199,7 @@ class _Api:
     async def search(self, request: Request) -> Response:
         """Lines that pass a filter, newest first."""
         self._service.door.check_long(request.scope)
-        kind = choose_type(request.headers.get("accept", ""), (NDJSON,))
+        kind = choose_type(list_of(request.headers, "accept") or "", (NDJSON,))
         query = parse_search_query(request.query_params.multi_items())
         stream = self._service.find_stream(request.path_params["name"])
         if kind is None:
@@ -305,16 +308,15 @@ def _headers(stream: Stream, query: LinesQuery, excerpt: Excerpt) -> dict[str, s
 def choose_type(accept: str, offered: Sequence[str]) -> str | None:
     """Which of the media types `offered` the client likes best, the first of equals; None when it accepts none of them.
 
-    The most specific range that fits a type decides its weight (RFC 9110, 12.5.1). What cannot be parsed says nothing.
+    The most specific range that fits a type decides its weight (RFC 9110, 12.5.1). What has none that can be read says
+    nothing.
     """
     ranges: dict[str, float] = {}
     for part in accept.lower().split(","):
         kind, *parameters = (piece.strip() for piece in part.split(";"))
         weight = next((p[2:] for p in parameters if p.startswith("q=")), "1")
-        try:
+        if _WEIGHT.fullmatch(weight):
             ranges[kind] = float(weight)
-        except ValueError:
-            continue
     ranges.pop("", None)
     if not ranges:
         return offered[0]

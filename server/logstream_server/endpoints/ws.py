@@ -27,6 +27,8 @@ from logstream_server.tailing.stream import Stream, StreamStatus
 from logstream_server.transport.fallback import AsgiConnection
 from logstream_server.transport.protocol import EXTENSION, TakeOver
 
+from .problems import deny
+
 log = logging.getLogger(__name__)
 
 QUERIES_KEPT: Final = 128
@@ -42,7 +44,7 @@ async def socket_endpoint(websocket: WebSocket) -> None:
         handshake = open_handshake(service, service.gate.admit(websocket), websocket.scope)
     except Refused as refused:
         answer = PlainTextResponse(refused.reason + "\n", refused.status, refused.headers)
-        await websocket.send_denial_response(answer)
+        await deny(answer, websocket.scope, websocket.receive, websocket.send)
         return
     try:
         await _serve(service, websocket, handshake)

@@ -5,8 +5,17 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.datastructures import Headers
 
-from logstream_server.endpoints.headers import ByteRange, NotSatisfiable, attachment, parse_range, parse_tags
+from logstream_server.endpoints.headers import (
+    ByteRange,
+    NotSatisfiable,
+    attachment,
+    list_of,
+    names,
+    parse_range,
+    parse_tags,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +62,20 @@ def test_a_range_behind_the_end_is_none(header: str) -> None:
 def test_an_empty_file_has_no_parts() -> None:
     """Tools that always send a range get the file that there is."""
     assert [parse_range(header, 0) for header in ("bytes=0-", "bytes=-5", "bytes=7-9")] == [None] * 3
+
+
+def test_a_list_may_stand_in_several_lines() -> None:
+    lines = [(b"if-match", b'"a", "b"'), (b"accept", b"*/*"), (b"if-match", b'"c"')]
+    assert list_of(Headers(raw=lines), "If-Match") == '"a", "b", "c"'
+    assert list_of(Headers(raw=lines), "if-none-match") is None
+    assert list_of(Headers(raw=[(b"accept", b"")]), "accept") == ""
+
+
+@pytest.mark.parametrize(
+    ("header", "is_named"), [('"x", W/"t"', True), ("*", True), ('"x"', False), ("", False), ("t", False)]
+)
+def test_a_tag_is_named_by_itself_as_a_weak_one_or_with_all(header: str, is_named: bool) -> None:
+    assert names(header, '"t"') is is_named
 
 
 @given(st.text(max_size=40), st.integers(0, 10**12))

@@ -61,6 +61,7 @@ def test_a_browser_that_has_the_file_is_not_sent_it_again(server: Server) -> Non
     again = server.get("/", if_none_match=f'"other", W/{first.headers["etag"]}')
     assert (again.status, again.body) == (304, b"")
     assert again.headers["etag"] == first.headers["etag"]
+    assert server.get("/", if_none_match="*").status == 304
     assert server.get("/", if_none_match='"other"').status == 200
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import re
@@ -285,11 +287,25 @@ def test_text_that_is_not_utf_8_is_shown_with_what_is_wrong_replaced(server: Ser
         ("image/png", None),
         ("text/plain;q=0", None),
         ("text/plain;q=x", JSON),
+        ("application/json;q=nan, text/plain", TEXT),
+        ("application/json;q=-1, text/plain;q=0.1", TEXT),
+        ("text/plain;q=.5, application/json;q=0.", TEXT),
         (",", JSON),
     ],
 )
 def test_the_form_is_what_the_client_accepts(accept: str, expected: str | None) -> None:
     assert choose_type(accept, (JSON, NDJSON, TEXT)) == expected
+
+
+def test_what_a_client_accepts_may_stand_in_several_lines(still: Server) -> None:
+    connection = http.client.HTTPConnection(still.host, still.port, timeout=20)
+    with contextlib.closing(connection):
+        connection.putrequest("GET", LINES)
+        connection.putheader("Accept", "text/html")
+        connection.putheader("Accept", "text/plain")
+        connection.endheaders()
+        answer = connection.getresponse()
+        assert (answer.status, answer.getheader("content-type")) == (200, "text/plain; charset=utf-8")
 
 
 def test_no_form_that_the_client_accepts_is_a_406(still: Server) -> None:
