@@ -130,8 +130,11 @@ def _parse_query(query_string: bytes, offered: tuple[str, ...]) -> SocketQuery:
 
 
 def _stream(service: Service, query: SocketQuery) -> Stream | None:
-    """The stream to begin with; None where a JSON client names none, or there is none yet."""
-    name = query.wish.stream
+    """The stream to begin with, which may be that of the cursor; None where a JSON client names none, or there is none
+    yet."""
+    name, cursor = query.wish.stream, query.wish.cursor
+    if name is None and cursor is not None and cursor.stream in service.monitor.streams:
+        name = cursor.stream
     if query.format is Format.JSON and (name == "" or (name is None and not service.monitor.streams)):
         return None
     stream = service.find_stream(name)

@@ -428,6 +428,16 @@ def test_a_json_client_may_come_before_any_file(make: Sites, tmp_path: Path) -> 
 LOST = encode_cursor(Cursor("another.log"))
 
 
+def test_a_cursor_leads_to_its_own_stream(make: Sites, tmp_path: Path) -> None:
+    (tmp_path / "later.log").write_text("later one\nlater two\n")
+    site = make()
+    hello = message(site.client(JSON, stream="later.log", tail=1))
+    assert lines(site.client(cursor=hello["cursor"]), 1) == ["later two"]
+    again = message(site.client(JSON, cursor=hello["cursor"]))
+    assert (again["stream"], again["recovered"]) == ("later.log", True)
+    assert closing(site.client(stream="a.log", cursor=hello["cursor"]))[0] == 4005
+
+
 def test_a_cursor_that_cannot_be_honoured_is_never_a_guess(still: Site) -> None:
     """A plain client is closed, since it could not be told; a JSON client is told, and gets what it asked for."""
     code, reason = closing(still.client(cursor=LOST))
