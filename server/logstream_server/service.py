@@ -45,6 +45,8 @@ ACCESS_S = 1.0
 """How often the token files are looked at, and the sessions' ends."""
 RENEWAL_S = 1.0
 """How often the certificate's files are looked at."""
+TAILS, FILTERED_TAILS = 64, 8
+"""Looks at last lines that are shared by those who ask for the same, without patterns and with them."""
 MAX_PENDING = MAX_SUBSCRIPTIONS
 """Subscribe messages of one socket that are being worked on, and messages that wait for its `hello`."""
 MAX_EARLY_BYTES = 64 << 10
@@ -222,10 +224,16 @@ class Service:
         call = partial(history.tail_start, stream, self._lines(wish), wish.filter, head)
         future = asyncio.wrap_future(self.monitor.scheduler.submit(call, stream))
         future.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever asked may have gone
-        if len(self._tails) >= 64:
-            self._tails.clear()
+        self._forget_tails(wish)
         self._tails[key] = (head, future)
         return await asyncio.shield(future)
+
+    def _forget_tails(self, wish: Wish) -> None:
+        """Make room for what `wish` asks for: with it, its patterns are kept, which may be large."""
+        alike = [key for key in self._tails if bool(key[2]) == bool(wish.filter)]
+        if len(alike) >= (FILTERED_TAILS if wish.filter else TAILS):
+            for key in alike:
+                del self._tails[key]
 
     def _lines(self, wish: Wish) -> int:
         return self.settings.tail_lines if wish.tail is None else wish.tail

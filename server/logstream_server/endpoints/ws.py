@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from functools import lru_cache, partial
 from typing import Final
 
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 QUERIES_KEPT: Final = 128
 """Clients of one page ask the same, and a thousand of them come at once after a restart."""
+FILTERS_KEPT: Final = 8
+"""Of queries with patterns, each of which may take a MiB for as long as it is kept."""
 GREETING_S: Final = 2.0
 """How long a client may have to wait for its first words: reading the last lines takes milliseconds."""
 
@@ -124,9 +127,18 @@ async def _serve(service: Service, websocket: WebSocket, handshake: Handshake) -
     await begin(service, connection, query, stream, handshake)
 
 
-@lru_cache(QUERIES_KEPT)
 def _parse_query(query_string: bytes, offered: tuple[str, ...]) -> SocketQuery:
+    """Raises BadQuery."""
+    return (_filtered if _MAY_FILTER.search(query_string) else _unfiltered)(query_string, offered)
+
+
+def _parse(query_string: bytes, offered: tuple[str, ...]) -> SocketQuery:
     return parse_socket_query(QueryParams(query_string).multi_items(), offered)
+
+
+_MAY_FILTER: Final = re.compile(rb"grep|exclude|%")  # names may be encoded
+_filtered: Final = lru_cache(FILTERS_KEPT)(_parse)
+_unfiltered: Final = lru_cache(QUERIES_KEPT)(_parse)
 
 
 def _stream(service: Service, query: SocketQuery) -> Stream | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from logstream_server.endpoints import ws
 from logstream_server.fanout.query import Wish
 from logstream_server.history.resume import Resumed
 from logstream_server.lines.cursor import Cursor, encode_cursor
+from logstream_server.lines.filters import LineFilter
 from logstream_server.server import Server, make_config
 from logstream_server.service import Service
 from logstream_server.settings import Settings
@@ -379,6 +381,17 @@ def test_a_browser_that_offers_subprotocols_needs_one_back_to_read_the_reason(
 
 
 # -- where a client begins --------------------------------------------------------------------------------------------
+
+
+def test_few_patterns_are_kept_of_clients_that_are_not_there() -> None:
+    """They are large, and anybody may send ever new ones."""
+    patterns = [f"kept.*{number}" for number in range(3 * ws.FILTERS_KEPT)]
+    for name in ("grep", "%67rep", "exclude"):
+        for pattern in patterns:
+            ws._parse_query(f"{name}={pattern}".encode(), ())
+    gc.collect()
+    filters = [each for each in gc.get_objects() if isinstance(each, LineFilter)]
+    assert sum(not set(patterns).isdisjoint(each.grep + each.exclude) for each in filters) <= ws.FILTERS_KEPT
 
 
 def test_plain_clients_get_the_last_lines(still: Site) -> None:
