@@ -7,6 +7,7 @@ may, so every line passes `without_secrets`. What keeps the program from startin
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -36,7 +37,9 @@ def configure_log(form: LogFormat, level: LogLevel, out: TextIO | None = None) -
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    return record.msg not in _OF_STRANGERS
+    """Neither is an answer that is cut off because the server ends: that many were is told by itself."""
+    is_cut_off = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return record.msg not in _OF_STRANGERS and not is_cut_off
 
 
 class TextLines(logging.Formatter):

@@ -139,6 +139,18 @@ def test_a_server_logs_in_its_form_and_never_a_token_or_a_query(serve: Serve, tm
         assert "logstream_server.tailing.condition" in {line["logger"] for line in objects(server.log)}
 
 
+def test_an_answer_that_is_cut_off_at_the_end_is_no_mistake(serve: Serve, tmp_path: Path) -> None:
+    with (tmp_path / "a.log").open("wb") as file:
+        file.truncate(64 << 20)  # more than all buffers between a server and a client that does not read
+    server = serve(tmp_path / "a.log")
+    with socket.create_connection((server.host, server.port), timeout=20) as sock:
+        sock.sendall(b"GET /api/v1/streams/a.log/raw HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert sock.recv(15) == b"HTTP/1.1 200 OK"
+        server.stop()
+    assert "Cancel 1 running task" in server.log
+    assert "Traceback" not in server.log
+
+
 def test_what_strangers_send_is_no_news(serve: Serve, tmp_path: Path) -> None:
     """Whoever reaches the port could fill a disk with it."""
     (tmp_path / "a.log").touch()
