@@ -53,8 +53,14 @@ def test_what_kubectl_shows(stream: LogStream) -> None:
     stream.write("one")
     stream.apply()
     stream.wait("Ready", "True", "Serving")
-    with stream.open():
-        wait_for("the client to be counted", lambda: stream.status.get("clients") == 1, timeout_s=60, every_s=1)
+    with stream.open() as socket:
+        assert socket.recv(timeout=30) == "one"
+
+        def is_counted() -> bool:
+            assert socket.ping().wait(30), "a connection that is dead is not counted"
+            return stream.status.get("clients") == 1
+
+        wait_for("the client to be counted", is_counted, timeout_s=60, every_s=1)
         row = stream.kubectl("get", "lst", "app", "--no-headers", "--output=wide").split()
     assert row[:4] == ["app", "True", "1", "1"]
     assert row[4] == stream.status["url"]

@@ -14,8 +14,12 @@ from testcluster.errors import CommandFailed, NotReady
 
 EARLY, LATE = 30, 12
 """Clients that make the load, and more that come when there is a second server."""
-LOUD, QUIET = 2500, 1
-"""Lines per second."""
+LOUD, QUIET = 1000, 1
+"""Lines per second that the clients get."""
+NOISE, NOISE_PER_LINE, MORE_S = "noise", 9, 20.0
+"""What they leave out, and how much of it for each line. Servers and machines differ in how much they take: until there
+is a second server, the noise is doubled every so often."""
+MAX_NOISE = 16 * NOISE_PER_LINE
 UP_S, DOWN_S = 300.0, 400.0
 """Figures come every 15 s, and the autoscaler looks every 5 s here; it takes one server away in a minute."""
 STEP_S = 0.1
@@ -51,6 +55,8 @@ class Writer:
     def __init__(self, stream: LogStream) -> None:
         self.per_second = QUIET
         self.written = 0
+        self.noise = 0
+        """Lines for each line."""
         self._stream = stream
 
     async def run(self) -> None:
@@ -61,8 +67,19 @@ class Writer:
 
     def write(self, count: int) -> None:
         """The next lines."""
-        self._stream.write(*numbered(self.written, count))
+        self._stream.write(*numbered(self.written, count), *[f"{NOISE} that nobody asks for"] * (count * self.noise))
         self.written += count
+
+    async def grow_louder(self) -> None:
+        """More and more, until it is cancelled."""
+        self.per_second, self.noise = LOUD, NOISE_PER_LINE
+        while True:
+            await asyncio.sleep(MORE_S)
+            self.noise = min(2 * self.noise, MAX_NOISE)
+
+    def grow_quiet(self) -> None:
+        """Hardly anything."""
+        self.per_second, self.noise = QUIET, 0
 
 
 async def until(what: str, true: Callable[[], bool], *, timeout_s: float) -> None:
@@ -101,8 +118,9 @@ def test_servers_come_with_the_load_and_go_with_it(stream: LogStream) -> None:
     stream.wait("AutoscalingActive", "True", timeout_s=120)
     wait_for("one server", lambda: is_settled(stream, 1), timeout_s=90, every_s=1)
     url = stream.status["url"]
+    others = f"&exclude={NOISE}"
     readers = [
-        Reader(url, stream.cluster.address, "app.log", Progress(Numbered()), query=f"&exclude=never-{number}")
+        Reader(url, stream.cluster.address, "app.log", Progress(Numbered()), query=f"{others}&exclude=never-{number}")
         for number in range(EARLY + LATE)
     ]
 
@@ -115,13 +133,14 @@ def test_servers_come_with_the_load_and_go_with_it(stream: LogStream) -> None:
             writing = group.create_task(writer.run())
             group.create_task(Crowd(early).run(UP_S + DOWN_S + 600))
             await until("the first clients", all_live(early), timeout_s=180)
-            writer.per_second = LOUD
+            louder = group.create_task(writer.grow_louder())
             await until("a second server", lambda: is_settled(stream, 2), timeout_s=UP_S)
+            louder.cancel()
             # It has no clients yet: who is connected stays where he is.
             await until("NGINX to know both", lambda: are_all_reached(stream), timeout_s=90)
             group.create_task(Crowd(late).run(DOWN_S + 400))
             await until("more clients", all_live(late), timeout_s=180)
-            writer.per_second = QUIET
+            writer.grow_quiet()
             came = sum(reader.connections for reader in readers)
             await until("one server less", lambda: is_settled(stream, 1), timeout_s=DOWN_S)
             assert sum(reader.connections for reader in readers) > came, "its clients had to go elsewhere"
