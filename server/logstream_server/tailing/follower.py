@@ -236,10 +236,13 @@ class Follower:
             generation.head = (generation.head[:at] + data)[:HEAD_BYTES]
             if self._is_unsupported(reading):
                 return
-        if reading is self._current:
-            for older in self._draining:  # what was begun in the old file goes out before what the new one says
-                self._ledger.flush(older)
+        for older in self._before(reading):  # what was begun in an old file goes out before what a new one says
+            self._ledger.flush(older)
         self._ledger.take(reading, data)
+
+    def _before(self, reading: Reading) -> list[Reading]:
+        """Those that are still read and were written before it."""
+        return self._draining[: self._draining.index(reading)] if reading in self._draining else self._draining
 
     def _is_unsupported(self, reading: Reading) -> bool:
         encoding = follow.utf16_bom(reading.generation.head)

@@ -19,6 +19,7 @@ from .harness import (
     Site,
     Writer,
     append,
+    append_bytes,
     as_bytes,
     copytruncate,
     numbered,
@@ -226,6 +227,24 @@ def test_d6_the_begun_line_of_the_old_file_goes_out_before_the_new_file(serve: S
         plain.expect(["before", "begun", "new 1", " and finished"], quiet_s=0.2)
         json.wait_message("lines", lines=["begun"], partial=True)
         json.wait_message("lines", lines=[" and finished"], continued=True)
+
+
+def test_d6_also_before_a_file_that_came_and_went_unseen(serve: Serve, site: Site) -> None:
+    log = site.write / "app.log"
+    old = numbered("old", 30)
+    write(log, *old)
+    server = serve(site.read / "app.log")
+    client = server.client(tail=100)
+    client.expect(old)
+    with server.asleep():
+        append_bytes(log, b"begun")
+        rotate(log)
+        write(log, *numbered("between", 30))
+        rotate(log)
+        log.touch()
+    client.expect([*old, "begun", *numbered("between", 30)], quiet_s=0.1)
+    append(log, "new")
+    client.expect([*old, "begun", *numbered("between", 30), "new"])
 
 
 def test_d7_fifty_files_moved_over_the_name(serve: Serve, site: Site) -> None:
