@@ -119,9 +119,9 @@ def _why_lost(mark: Mark) -> str:
 
 def _locate(stream: Stream, mark: Mark) -> Position | None:
     """The generation of the stream, or the file beside it, that holds what the reader at `mark` has read."""
-    if mark.inode is None and not mark.offset:  # no content says which file it was
-        signed = stream.signed(mark.marker)
-        return None if signed is None else Position(signed, 0)
+    signed = _signed(stream, mark)
+    if signed is not None or (mark.inode is None and not mark.offset):  # no content says which file it was
+        return signed
     newest = stream.newest_of(mark.inode) if mark.inode is not None and not mark.offset else None
     if newest is not None and newest.end == 0:
         return Position(newest, 0)  # it was empty when the cursor was taken, and stayed so
@@ -146,6 +146,17 @@ def _locate(stream: Stream, mark: Mark) -> Position | None:
         return None
     adopted = _adopt(stream, file)
     return None if adopted is None else Position(adopted, mark.offset, marker)
+
+
+def _signed(stream: Stream, mark: Mark) -> Position | None:
+    """The place in a generation that the cursor names because this very server gave it. Of the first bytes it is known
+    what they are, wherever the file is by now."""
+    generation = stream.signed(mark.marker) if mark.offset <= HEAD_BYTES else None
+    if generation is None:
+        return None
+    seen = generation.head[: mark.offset]
+    marker = seen[-MARKER_BYTES:]
+    return Position(generation, mark.offset, marker) if mark.matches(seen, marker) else None
 
 
 def _hold_in(stream: Stream, generation: Generation, mark: Mark) -> Position | None:
@@ -174,7 +185,9 @@ def _end_of_deleted(stream: Stream, mark: Mark) -> Position | None:
     last = next(reversed(stream.ring.head()[1]), None)
     if last is None or last.generation.retired_seq is None:
         return None
-    return last if Mark.of(last) == mark else None
+    generation = last.generation
+    is_there = (mark.inode, mark.offset) == (generation.inode, last.offset)
+    return last if is_there and mark.matches(generation.head[: mark.head_bytes], last.marker) else None
 
 
 def _may_be(generation: Generation, mark: Mark) -> bool:

@@ -52,8 +52,8 @@ class Generation:
     systems). `begin` is the first offset that belongs to it (not 0 when a file was shortened to a part that had gone
     out already), `end` the last, once it is known that nothing more will come, and `retired_seq` the ring's entry that
     said so (-1: it ended before the ring began). `forgotten`: it stands for one, and all before it, of which nothing
-    is known any more but that there was something to read. `sign`: where there is no inode, 8 bytes that no other
-    generation has: nothing else tells empty files apart, and only the server that chose them can.
+    is known any more but that there was something to read. `sign`: 8 bytes that no other generation has: nothing else
+    tells files apart that are empty or begin alike, and only the server that chose them can.
     """
 
     id: int
@@ -85,8 +85,8 @@ Positions = tuple[Position, ...]
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A position as a token carries it: digests in place of bytes. At offset 0 there are none; then `marker` is the
-    generation's sign, if it has one."""
+    """A position as a token carries it: digests in place of bytes. Up to HEAD_BYTES `head` is that of all bytes before
+    it; there `marker` is the generation's sign, if it has one."""
 
     inode: int | None
     offset: int
@@ -98,7 +98,8 @@ class Mark:
         """The mark of a reader at `position`."""
         generation = position.generation
         head = generation.head[: min(HEAD_BYTES, position.offset)]
-        marker = _digest(position.marker) if position.offset or not generation.sign else generation.sign
+        is_signed = generation.sign and position.offset <= HEAD_BYTES
+        marker = generation.sign if is_signed else _digest(position.marker)
         return cls(generation.inode, position.offset, _digest(head), marker)
 
     @property
@@ -114,7 +115,9 @@ class Mark:
     def matches(self, head: bytes, marker: bytes) -> bool:
         """Whether a file with these first and these preceding bytes (lengths as above) holds what the reader has
         read."""
-        return not self.offset or (self.head == _digest(head) and self.marker == _digest(marker))
+        if not self.offset:
+            return True
+        return self.head == _digest(head) and (self.offset <= HEAD_BYTES or self.marker == _digest(marker))
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,7 @@ class Ledger:
     def begin(self, file: LogFile, *, begin: int, head: bytes) -> Generation:
         """A generation that is read from `file`; the stream takes the reference to that over."""
         inode = file.identity.inode if file.keeps_open else None
-        sign = b"" if file.keeps_open else os.urandom(SIGN_BYTES)
-        generation = Generation(self._next_id(), inode, head[:HEAD_BYTES], begin, sign=sign)
+        generation = Generation(self._next_id(), inode, head[:HEAD_BYTES], begin, sign=os.urandom(SIGN_BYTES))
         self._stream.remember(generation, file.identity.inode)
         self._stream.keep(generation, file)
         return generation

@@ -48,7 +48,8 @@ def list_siblings(path: str, *, rotated_only: bool) -> list[Sibling]:
     if all(s.number is not None for s in found):  # surer than times: an old file may have been written to since
         found.sort(key=lambda s: s.number or 0)
     else:
-        found.sort(key=lambda s: (s.stat.mtime_ns, s.name), reverse=True)
+        found.sort(key=lambda s: s.name, reverse=True)
+        found.sort(key=lambda s: (-s.stat.mtime_ns, s.number or 0))  # several may be of one tick of the clock
     return found[:MAX_CANDIDATES]
 
 

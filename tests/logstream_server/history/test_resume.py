@@ -122,6 +122,21 @@ class TestResume:
         wanted = rotated(followed, 1)
         assert rest(followed, come_back(followed, had)) == wanted
 
+    def test_names_have_moved_on_since_others_came_back(self, follow: Follow, restarted: bool, remote: bool) -> None:
+        """Where the server found the oldest file, there is the next one, which holds what the cursor has seen."""
+        followed = follow(as_bytes(LINES), remote=remote)
+        first = followed.head()
+        rotated(followed, 0)
+        had = followed.head()
+        if restarted:
+            followed.restart()
+        rest(followed, come_back(followed, first))
+        wanted = rotated(followed, 1, seen=False)
+        reader = followed.reader(come_back(followed, had).positions)
+        told = Told(reader)
+        followed.settle()
+        assert told.read(reader).lines == wanted
+
     def test_it_was_copied_and_emptied(self, follow: Follow, restarted: bool, remote: bool) -> None:
         followed = follow(as_bytes(LINES), remote=remote)
         had = followed.head()
@@ -209,6 +224,38 @@ def test_files_with_the_same_banner_are_told_apart(follow: Follow, restarted: bo
     assert rest(followed, come_back(followed, had)) == ["old", banner, "new"]
 
 
+def test_a_short_file_that_was_rotated_is_known_to_the_server_that_gave_the_cursor(follow: Follow) -> None:
+    """By so few bytes no other one knows it."""
+    followed = follow(b"short\n", remote=True)
+    first = followed.head()
+    followed.rotate()
+    followed.add(b"new\n")
+    second = followed.head()
+    followed.rotate()
+    followed.write(b"newer\n")  # unseen: where the server knows these files, there are others
+    back = [come_back(followed, first), come_back(followed, second)]
+    assert [resumed.recovered for resumed in back] == [True, True]
+    readers = [followed.reader(resumed.positions) for resumed in back]
+    followed.settle()
+    assert [Told(reader).lines for reader in readers] == [["new", "newer"], ["newer"]]
+    followed.restart()
+    assert come_back(followed, first).recovered is False
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_short_file_that_was_copied_and_emptied_is_known_to_the_server_that_gave_the_cursor(
+    follow: Follow, remote: bool
+) -> None:
+    """Whatever the file begins with now."""
+    followed = follow(b"== start ==\n", remote=remote)
+    had = followed.head()
+    followed.write(b"rest\n")
+    followed.copy_and_truncate()
+    followed.look()
+    followed.add(b"== start ==\nnew\n")
+    assert rest(followed, come_back(followed, had)) == ["rest", "== start ==", "new"]
+
+
 class TestStartOfAFile:
     """Where inodes prove nothing, a cursor from before the first line is only good for the server that gave it."""
 
@@ -241,6 +288,23 @@ class TestStartOfAFile:
         followed.rotate()
         followed.add(b"new\n")
         assert rest(followed, come_back(followed, had)) == [*LINES, "new"]
+
+    @pytest.mark.parametrize("remote", [False, True])
+    def test_a_copy_was_made_and_it_is_empty_as_before(self, follow: Follow, remote: bool) -> None:
+        """The file comes after the copy from now on, and had the same inode before."""
+        followed = follow(b"before\n", remote=remote)
+        followed.copy_and_truncate()
+        followed.look()
+        had = followed.head()
+        followed.path.with_name("app.log.1").unlink()
+        followed.write(as_bytes(LINES))
+        followed.copy_and_truncate()
+        followed.look()
+        assert rest(followed, come_back(followed, had)) == LINES
+        now = followed.head()
+        followed.add(b"new\n")
+        assert rest(followed, come_back(followed, had)) == [*LINES, "new"]
+        assert rest(followed, come_back(followed, now)) == ["new"]
 
     def test_another_server_says_that_it_cannot_tell(self, follow: Follow) -> None:
         followed = follow(remote=True)

@@ -145,13 +145,18 @@ def test_a_mark_fits_no_file_with_another_beginning_or_other_bytes_before_it(dat
     assert not mark.matches(head, marker)
 
 
-def test_the_start_of_a_file_is_told_by_its_sign_where_there_is_no_inode() -> None:
-    """No bytes are equal in all files."""
-    signed, unsigned = Generation(1, sign=b"a sign.."), Generation(2)
-    assert Mark.of(Position(signed, 0)).marker == b"a sign.."
-    assert Mark.of(Position(signed, 0)) != Mark.of(Position(unsigned, 0))
-    assert Mark.of(Position(signed, 1, b"x")) == Mark.of(Position(unsigned, 1, b"x"))
-    assert Mark.of(Position(signed, 0)).matches(b"", b"")
+def test_the_start_of_a_file_is_told_by_its_sign_and_proven_by_its_bytes() -> None:
+    """No bytes are equal in all files, and few in many."""
+    start = b"x" * HEAD_BYTES
+    signed, unsigned = Generation(1, head=start, sign=b"a sign.."), Generation(2, head=start)
+    for offset in (0, 1, HEAD_BYTES):
+        marks = [Mark.of(Position(g, offset, start[:offset][-MARKER_BYTES:])) for g in (signed, unsigned)]
+        assert marks[0].marker == b"a sign.." != marks[1].marker
+        for mark in marks:
+            assert mark.matches(start[:offset], start[:offset][-MARKER_BYTES:])
+            assert offset == 0 or not mark.matches(b"y" * offset, (b"y" * offset)[-MARKER_BYTES:])
+    behind = [Mark.of(Position(g, HEAD_BYTES + 1, start[-MARKER_BYTES:])) for g in (signed, unsigned)]
+    assert behind[0] == behind[1]
 
 
 def test_positions_keep_their_order_and_their_inodes() -> None:

@@ -39,6 +39,9 @@ def test_numbers_say_which_is_newer_and_else_times_do(log: Path) -> None:
     dated = log.with_name("app.log-20261123")
     dated.write_bytes(b"x\n")
     assert names(settled_siblings(str(log), rotated_only=True))[0] == dated.name
+    for path in log.parent.iterdir():
+        os.utime(path, (5, 5))
+    assert names(settled_siblings(str(log), rotated_only=True)) == [dated.name, "app.log.1", "app.log.2", "app.log.10"]
 
 
 def test_what_was_beside_it_is_no_news_whatever_its_name_is(log: Path) -> None:
