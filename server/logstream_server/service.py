@@ -25,7 +25,7 @@ from .fanout.hub import Hub, HubOptions
 from .fanout.openings import Opening, Openings
 from .fanout.query import Wish, as_list, wish_of
 from .history import history
-from .history.history import NotNow
+from .history.history import NotNow, NotYet
 from .history.resume import Resumed, from_start, resume
 from .lines.cursor import Positions
 from .lines.filters import parse_filter
@@ -38,6 +38,8 @@ from .tailing.tailer import LogMonitor
 log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
+LOOK_S = 0.1
+"""How often it is asked whether the follower has looked by now."""
 """How long to wait for a file system that refuses."""
 MAX_SUBSCRIPTIONS = 64
 """Streams on one socket: more is a tool for collecting, which opens several."""
@@ -191,10 +193,10 @@ class Service:
         while True:
             try:
                 return self.begin_now(stream, wish, view) or await self._look(stream, wish, view)
-            except NotNow:
+            except NotNow as error:
                 if not is_wanted():
                     return Resumed(())
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(LOOK_S if isinstance(error, NotYet) else RETRY_S)
 
     async def begin_for(
         self, connection: Connection, opening: Opening, stream: Stream, wish: Wish, view: View

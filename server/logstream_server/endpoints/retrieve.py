@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from logstream_server.errors import LogstreamError
 from logstream_server.fanout.query import Wish
 from logstream_server.history import history
-from logstream_server.history.history import Lost, NotNow
+from logstream_server.history.history import Lost, NotNow, NotYet
 from logstream_server.history.resume import Resumed, from_start, resume
 from logstream_server.lines.catchup import Leg, after_loss, first_needed, moved, plan, undelivered
 from logstream_server.lines.cursor import Generation, Position, Positions
@@ -39,6 +39,9 @@ SEARCH_S: Final = 5.0
 """How long is read for one answer: a filter that matches nothing in 100 GB gets there in several requests."""
 ANSWER_S: Final = 20.0
 """How long an answer is waited for: searching backwards for lines that match takes some seconds (history)."""
+FOLLOWER_S: Final = 5.0
+"""How long the follower is waited for; it looks every two seconds at the least (tailing.follower)."""
+PAUSE_S: Final = 0.05
 LOOK_S: Final = 0.5
 """How often somebody who waits looks whether that is of any use."""
 READS_PER_STREAM: Final = 4
@@ -134,13 +137,25 @@ def retrieve(stream: Stream, order: Order) -> tuple[Resumed, Excerpt]:
 
 
 def _begin(stream: Stream, order: Order) -> tuple[Resumed, Base]:
-    """The beginning, and the head up to which is read."""
-    wish = order.wish
-    if wish.cursor is not None:
+    """The beginning, and the head up to which is read. Waits a moment for the follower's next look. Raises
+    Unavailable."""
+    deadline = time.monotonic() + FOLLOWER_S
+    while True:
         try:
-            begun = resume(stream, wish.cursor, tail=wish.tail)
+            return _try_begin(stream, order)
+        except NotYet as error:
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{stream.name}: {error}") from error
+            time.sleep(PAUSE_S)
         except NotNow as error:
             raise Unavailable(f"{stream.name}: {error}") from error
+
+
+def _try_begin(stream: Stream, order: Order) -> tuple[Resumed, Base]:
+    """Raises Unavailable, NotNow."""
+    wish = order.wish
+    if wish.cursor is not None:
+        begun = resume(stream, wish.cursor, tail=wish.tail)
         goal = stream.ring.goal()
         head = goal.positions
         trouble = None if begun.recovered or not head else _trouble(stream, head[-1].generation)
@@ -154,10 +169,7 @@ def _begin(stream: Stream, order: Order) -> tuple[Resumed, Base]:
     lines = wish.tail or 0
     if order.last is not None and lines:
         lines += 1  # the unfinished line counts there, and is not read here: one more, and the first is dropped
-    try:
-        return Resumed(history.tail_start(stream, lines, wish.filter, head)), goal
-    except NotNow as error:
-        raise Unavailable(f"{stream.name}: {error}") from error
+    return Resumed(history.tail_start(stream, lines, wish.filter, head)), goal
 
 
 class _Reader:

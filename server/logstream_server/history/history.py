@@ -19,6 +19,8 @@ from logstream_server.tailing.stream import Stream, StreamStatus
 
 log = logging.getLogger(__name__)
 
+BEHIND: Final = "the file was rotated or emptied a moment ago"
+
 BLOCK_BYTES: Final = 1 << 16
 MAX_BLOCK_BYTES: Final = 1 << 20
 MAX_LINE_SEARCH_BYTES: Final = 64 << 20
@@ -32,6 +34,10 @@ NO_ANSWER: Final = frozenset({StreamStatus.STARTING, StreamStatus.HUNG, StreamSt
 
 class NotNow(Exception):
     """The file system refuses at the moment; nothing is lost by waiting. Internal to catching up."""
+
+
+class NotYet(NotNow):
+    """The follower sees at its next look what a reader has met already. Internal to catching up."""
 
 
 class Lost(Exception):
@@ -67,7 +73,7 @@ def read_leg(stream: Stream, leg: Leg, max_bytes: int, max_line_bytes: int, *, r
             file.release()
     # It was rotated away, or truncated after a copy was made: the content may be there under another name.
     try:
-        file = find_content(stream.path, stream.roots, _proof(position), keep_open=stream.keeps_open)
+        file = find_content(stream.path, stream.roots, proof(position), keep_open=stream.keeps_open)
         if file is None:
             raise Lost("the file was truncated or deleted before this was read", left)
         try:
@@ -86,7 +92,7 @@ def _read_found(file: LogFile, leg: Leg, max_bytes: int, max_line_bytes: int, ra
         raise Lost(f"the file cannot be read: {error}", leg.until - leg.position.offset) from error
 
 
-def _proof(position: Position) -> Mark:
+def proof(position: Position) -> Mark:
     """A mark that a file with the content of the position's generation matches, as strong as can be."""
     head = position.generation.head
     if position.offset < len(head):
@@ -148,9 +154,9 @@ def tail_start(stream: Stream, lines: int, chosen: LineFilter, end: Positions) -
     if file is None:
         return end
     try:
-        offset = _filtered_start(file, last.offset, wanted, chosen) if chosen else find_lines(file, last.offset, wanted)
-        size = min(offset, MARKER_BYTES)
-        marker = file.read(offset - size, size).data if size else b""
+        start = _start_in(file, last, wanted, chosen)
+        if not _still_holds(file, last):  # the follower has not seen that yet
+            start = _start_where_it_went(stream, last, wanted, chosen)
     except NotALog:
         return end
     except OSError as error:
@@ -159,7 +165,35 @@ def tail_start(stream: Stream, lines: int, chosen: LineFilter, end: Positions) -
         raise NotNow(error.strerror or str(error)) from error
     finally:
         file.release()
-    return (*end[:-1], Position(last.generation, offset, marker))
+    return (*end[:-1], start)
+
+
+def _start_in(file: LogFile, last: Position, lines: int, chosen: LineFilter) -> Position:
+    """The place in `file` where the last `lines` lines before `last` begin. Raises OSError, NotALog."""
+    offset = _filtered_start(file, last.offset, lines, chosen) if chosen else find_lines(file, last.offset, lines)
+    size = min(offset, MARKER_BYTES)
+    marker = file.read(offset - size, size).data if size else b""
+    return Position(last.generation, offset, marker)
+
+
+def _still_holds(file: LogFile, last: Position) -> bool:
+    """Whether what was followed up to `last` is there: it may be emptied, and its name lead to another file. Raises
+    OSError, NotALog."""
+    read = file.read(last.offset, 0, last.marker, head=last.generation.head)
+    return read.intact and read.stat.size >= last.offset
+
+
+def _start_where_it_went(stream: Stream, last: Position, lines: int, chosen: LineFilter) -> Position:
+    """The same in the file that has the content now. Raises OSError, NotALog, NotYet."""
+    file = find_content(stream.path, stream.roots, proof(last), keep_open=stream.keeps_open)
+    if file is None:
+        if stream.is_seen_soon():
+            raise NotYet(BEHIND)
+        return last
+    try:
+        return _start_in(file, last, lines, chosen)
+    finally:
+        file.release()
 
 
 def find_lines(file: LogFile, end: int, lines: int) -> int:

@@ -6,15 +6,15 @@ Runs on the scheduler's threads. What lies before the head is then read as by an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Final
 
 from logstream_server.lines.cursor import HEAD_BYTES, Cursor, Generation, Mark, Position, Positions
 from logstream_server.lines.filters import LineFilter
 from logstream_server.lines.framing import MARKER_BYTES
-from logstream_server.tailing.files import GONE_ERRNOS, LogFile, NotALog, raise_if_exhausted
-from logstream_server.tailing.follow import Identity
+from logstream_server.tailing.files import GONE_ERRNOS, LogFile, NotALog, given_back_on_error, raise_if_exhausted
+from logstream_server.tailing.follow import RESAVE_BYTES, Identity
 from logstream_server.tailing.siblings import (
     SETTLE_TRIES,
     Sibling,
@@ -23,10 +23,11 @@ from logstream_server.tailing.siblings import (
     leads_to_itself,
     open_sibling,
     settled_siblings,
+    surely_holds,
 )
-from logstream_server.tailing.stream import Stream
+from logstream_server.tailing.stream import Stream, StreamStatus
 
-from .history import NotNow, tail_start
+from .history import BEHIND, NotNow, NotYet, proof, tail_start
 
 OLDER: Final = -1
 """The id and the last ring entry of files that were rotated away before the ring began."""
@@ -90,6 +91,8 @@ def _resume(stream: Stream, cursor: Cursor, tail: int | None) -> Resumed:
             missing.append(mark)
         elif position.generation not in found or found[position.generation].offset < position.offset:
             found[position.generation] = position  # an empty file's mark may fit its successor of the same inode
+    if missing:
+        _wait_if_behind(stream)
     if cursor.marks and not found:
         return _fallback(stream, head, tail, _why_lost(missing[-1]))
     # A file that was empty, and is known by nothing: what came after those that were found is read from its start.
@@ -119,25 +122,42 @@ def _why_lost(mark: Mark) -> str:
 
 def _locate(stream: Stream, mark: Mark) -> Position | None:
     """The generation of the stream, or the file beside it, that holds what the reader at `mark` has read."""
-    signed = _signed(stream, mark)
-    if signed is not None or (mark.inode is None and not mark.offset):  # no content says which file it was
-        return signed
+    signed = stream.signed(mark.marker) if mark.offset <= HEAD_BYTES else None
+    if signed is not None:
+        return _locate_signed(stream, signed, mark)
+    if mark.inode is None and not mark.offset:  # no content says which file it was
+        return None
     newest = stream.newest_of(mark.inode) if mark.inode is not None and not mark.offset else None
     if newest is not None and newest.end == 0:
         return Position(newest, 0)  # it was empty when the cursor was taken, and stayed so
+    return _hold_in_any(stream, mark, newest)
+
+
+def _hold_in_any(stream: Stream, mark: Mark, newest: Generation | None) -> Position | None:
+    """The same by content; `newest`: the only generation of the stream that may be it."""
     others: list[Position] = []
     for generation, _ in reversed(stream.generations()):
         suits = _may_be(generation, mark) and (newest is None or generation is newest)
         position = _hold_in(stream, generation, mark) if suits else None
         if position is None:
             continue
+        if mark.inode is None and _is_one_of_many(stream, generation, mark):
+            return None
         if mark.inode in (None, generation.inode):
             return position
         others.append(position)
     # Of several files that say the same, the one with the inode that the cursor names.
-    file = find_content(stream.path, stream.roots, mark, keep_open=stream.keeps_open, copies=not others)
+    found = _find_beside(stream, mark, copies=not others)
+    if found is not None:
+        return found
+    return others[0] if others else _end_of_deleted(stream, mark)
+
+
+def _find_beside(stream: Stream, mark: Mark, *, copies: bool = True) -> Position | None:
+    """The place of the reader at `mark` in a file that the stream has not open."""
+    file = find_content(stream.path, stream.roots, mark, keep_open=stream.keeps_open, copies=copies)
     if file is None:
-        return others[0] if others else _end_of_deleted(stream, mark)
+        return None
     try:
         marker = marker_at(file, mark.offset)  # before the file is given away
     except (OSError, NotALog) as error:
@@ -148,15 +168,50 @@ def _locate(stream: Stream, mark: Mark) -> Position | None:
     return None if adopted is None else Position(adopted, mark.offset, marker)
 
 
-def _signed(stream: Stream, mark: Mark) -> Position | None:
-    """The place in a generation that the cursor names because this very server gave it. Of the first bytes it is known
-    what they are, wherever the file is by now."""
-    generation = stream.signed(mark.marker) if mark.offset <= HEAD_BYTES else None
-    if generation is None:
+def _locate_signed(stream: Stream, signed: Generation, mark: Mark) -> Position | None:
+    """The same where this very server gave the cursor: it knows which file that was, however others begin."""
+    seen = signed.head[: mark.offset]
+    position = Position(signed, mark.offset, seen[-MARKER_BYTES:])
+    if not mark.matches(seen, position.marker):
         return None
-    seen = generation.head[: mark.offset]
-    marker = seen[-MARKER_BYTES:]
-    return Position(generation, mark.offset, marker) if mark.matches(seen, marker) else None
+    if not mark.offset or (signed.end == mark.offset and _is_kept(stream, signed)):
+        return position  # nothing of it is needed to go on
+    return (
+        _hold_in(stream, signed, mark)
+        or _find_beside(stream, replace(proof(position), inode=mark.inode))
+        or _end_of_deleted(stream, mark)
+    )
+
+
+def _is_kept(stream: Stream, generation: Generation) -> bool:
+    """Whether it was rotated away, a moment ago, and not emptied."""
+    file = stream.file_of(generation)
+    if file is not None:
+        file.release()
+    return file is not None
+
+
+def _is_one_of_many(stream: Stream, found: Generation, mark: Mark) -> bool:
+    """Whether another file begins like `found` up to `mark`: few bytes say nothing then."""
+    if mark.offset >= RESAVE_BYTES:
+        return False
+    kept = stream.generations()
+    others = [generation for generation, _ in kept if generation is not found and _may_be(generation, mark)]
+    if any(_hold_in(stream, other, mark) is not None for other in others):
+        return True
+    known = {file.identity for _, file in kept}
+    siblings = settled_siblings(stream.path, rotated_only=True).siblings
+    return any(_begins_alike(stream, sibling, mark) for sibling in siblings if sibling.stat.identity not in known)
+
+
+def _begins_alike(stream: Stream, sibling: Sibling, mark: Mark) -> bool:
+    file = open_sibling(sibling, stream.roots, keep_open=True) if sibling.stat.size >= mark.offset else None
+    if file is None:
+        return False
+    with given_back_on_error(file):
+        alike = surely_holds(file, mark)
+    file.release()
+    return alike
 
 
 def _hold_in(stream: Stream, generation: Generation, mark: Mark) -> Position | None:
@@ -264,10 +319,13 @@ def _with_missed(stream: Stream, found: list[Position]) -> tuple[list[Position],
     file.release()
     missed: list[Generation] = []
     unread: str | None = None
+    meets = False
     for _ in range(SETTLE_TRIES):  # names may change while they are opened
-        missed, unread = _read_between(stream, _newer(stream, identity))
+        missed, unread, meets = _read_between(stream, _newer(stream, identity))
         if unread is None:
             break
+    if not meets:
+        _wait_if_behind(stream)
     return [*found, *(Position(generation, generation.begin) for generation in missed)], unread
 
 
@@ -279,20 +337,59 @@ def _newer(stream: Stream, identity: Identity) -> list[Sibling]:
     return [] if len(newer) == len(siblings) else newer[::-1]
 
 
-def _read_between(stream: Stream, siblings: list[Sibling]) -> tuple[list[Generation], str | None]:
-    """Those of `siblings` that come before all that this server followed, and why one of them cannot be read."""
+def _read_between(stream: Stream, siblings: list[Sibling]) -> tuple[list[Generation], str | None, bool]:
+    """Those of `siblings` that come before all that this server followed, why one of them cannot be read, and whether
+    the next of them is one that it followed."""
     missed: list[Generation] = []
     for sibling in siblings:
         begun = stream.newest_of(sibling.stat.identity.inode)
         if begun is not None and begun.id != OLDER:
-            break
+            return missed, None, True
         if not sibling.stat.size:
             continue
         file = open_sibling(sibling, stream.roots, keep_open=stream.keeps_open)
         generation = _adopt(stream, file) if file is not None else None
         if generation is None:
-            return missed, f"{sibling.name}, which came after what the cursor has seen, cannot be read"
+            return missed, f"{sibling.name}, which came after what the cursor has seen, cannot be read", False
         if generation.id != OLDER:  # a copy of what was followed
-            break
+            return missed, None, True
         missed.append(generation)
-    return missed, None
+    return missed, None, False
+
+
+def _wait_if_behind(stream: Stream) -> None:
+    """Raises NotYet while the next look tells what nothing else does."""
+    if _is_behind(stream) and stream.is_seen_soon():
+        raise NotYet(BEHIND)
+
+
+def _is_behind(stream: Stream) -> bool:
+    """Whether the next look of the follower will find another file at the path than it has followed. Whoever has been
+    with a server that looked later may have some of that already."""
+    if stream.state.status not in (StreamStatus.FOLLOWING, StreamStatus.WAITING):
+        return False  # it cannot be followed, however often it is looked at
+    try:
+        file = LogFile(stream.path, stream.roots, keep_open=True)
+    except (OSError, NotALog) as error:
+        raise_if_exhausted(error)
+        return False
+    try:
+        last = next(reversed(stream.ring.head()[1]), None)
+        return last is None or last.generation.retired_seq is not None or _is_other(stream, file, last)
+    except OSError as error:
+        raise_if_exhausted(error)
+        return False
+    finally:
+        file.release()
+
+
+def _is_other(stream: Stream, file: LogFile, last: Position) -> bool:
+    """Whether the file does not hold what was read of the current one, or, where inodes tell, is not that."""
+    followed = stream.file_of(last.generation)
+    if followed is not None:
+        followed.release()
+        if followed.keeps_open and followed.identity != file.identity:
+            return True
+    head = last.generation.head
+    read = file.read(last.offset, 0, last.marker, head=head)
+    return read.stat.size < last.offset or not read.intact or (not head and read.stat.size > 0)

@@ -95,12 +95,15 @@ class Follower:
         state = self.stream.state
         self._condition.begin(now)
         begun = time.monotonic()
+        is_settled = True
         try:
             delay = self._look(now)
         except OSError as error:
             delay = self._failed(error, now)
         except Unsettled:
-            delay = UNSETTLED_S
+            delay, is_settled = UNSETTLED_S, False
+        if delay and is_settled and not ring.throttled:
+            self.stream.looks += 1
         self._condition.end(now, time.monotonic() - begun)
         self.stream.expire(now)
         if ring.head()[0] != before or self.stream.state is not state:

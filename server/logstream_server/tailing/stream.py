@@ -16,6 +16,8 @@ from logstream_server.lines.ring import Ring
 from .files import LogFile
 
 MEMORY: Final = 64
+LOOKS: Final = 2
+"""The first may have begun before there was something to see."""
 KEPT: Final = 8
 KEPT_S: Final = 60.0
 """A file that was read to its end stays open for readers that are still behind; a stalled client lives 40 s."""
@@ -76,6 +78,10 @@ class Stream:
     """The file system that it hangs with, as far as that can be told without touching it; see scheduler.Placed."""
     keeps_open: bool = True
     """Whether its file system is one where a file may be held open; elsewhere each read opens it by name."""
+    looks: int = 0
+    """How often the follower has looked at the path, after all that it had to read before."""
+    _behind: tuple[int, int] | None = None
+    """The ring's generation, and `looks`, when it was first known that the follower must look again."""
     _files: dict[Generation, LogFile] = field(default_factory=dict)
     _memory: deque[tuple[int, Generation]] = field(default_factory=lambda: deque(maxlen=MEMORY))
     _guests: deque[tuple[float, Generation]] = field(default_factory=deque)
@@ -93,6 +99,14 @@ class Stream:
             "watch": state.watch or None,
             "binary": state.binary,
         }
+
+    def is_seen_soon(self) -> bool:
+        """Whether to wait for the follower, for somebody who knows that another file is at the path than was followed.
+        Not for ever: what two looks did not see is not to be seen."""
+        newest = next((position.generation.id for position in reversed(self.ring.head()[1])), -1)
+        if self._behind is None or self._behind[0] != newest:
+            self._behind = newest, self.looks
+        return self.looks < self._behind[1] + LOOKS
 
     def keep(self, generation: Generation, file: LogFile) -> None:
         """`generation` is read from `file` from now on; the stream takes the reference over."""

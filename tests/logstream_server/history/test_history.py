@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logstream_server.history import history
-from logstream_server.history.history import Lost, NotNow
+from logstream_server.history.history import Lost, NotNow, NotYet
 from logstream_server.lines.catchup import Leg
 from logstream_server.lines.cursor import Position
 from logstream_server.lines.filters import EVERY_LINE, LineFilter
@@ -127,6 +127,54 @@ def test_an_unfinished_line_is_one_of_the_last(follow: Follow) -> None:
     start = history.tail_start(followed.stream, 2, EVERY_LINE, followed.head())
     followed.add(b"\n")
     assert Told(followed.reader(start)).lines == ["line 5", "line 6"]
+
+
+def test_the_last_lines_of_a_file_that_lost_its_name_a_moment_ago(follow: Follow) -> None:
+    """Another file is read by the name; nobody has seen that yet."""
+    lines = numbered(1, 1000)
+    followed = follow(as_bytes(lines), remote=True)
+    followed.rotate()
+    followed.write(as_bytes(numbered(1001, 1900)))
+    begin = history.tail_start(followed.stream, 3, EVERY_LINE, followed.head())
+    assert Told(followed.reader(begin)).lines == lines[-3:]
+    followed.path.with_name("app.log.1").unlink()
+    with pytest.raises(NotYet):
+        history.tail_start(followed.stream, 3, EVERY_LINE, followed.head())
+    followed.look()
+    begin = history.tail_start(followed.stream, 3, EVERY_LINE, followed.head())
+    assert Told(followed.reader(begin)).lines == numbered(1898, 1900)
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_the_last_lines_of_a_file_that_was_emptied_a_moment_ago(follow: Follow, remote: bool) -> None:
+    followed = follow(as_bytes(numbered(1, 1000)), remote=remote)
+    followed.path.write_bytes(as_bytes(numbered(1001, 1900)))
+    with pytest.raises(NotYet):
+        history.tail_start(followed.stream, 3, EVERY_LINE, followed.head())
+    followed.look()
+    begin = history.tail_start(followed.stream, 3, EVERY_LINE, followed.head())
+    assert Told(followed.reader(begin)).lines == numbered(1898, 1900)
+
+
+def test_what_two_looks_have_not_seen_is_not_waited_for(follow: Follow) -> None:
+    """A reader may be mistaken; it does not hang for that."""
+    followed = follow(as_bytes(numbered(1, 5)))
+    assert followed.stream.is_seen_soon()
+    followed.look()
+    followed.look()
+    assert not followed.stream.is_seen_soon()
+    followed.rotate()
+    followed.add(b"new\n")
+    assert followed.stream.is_seen_soon()
+
+
+def test_a_file_with_the_same_bytes_has_the_same_last_lines_whatever_its_inode_is(follow: Follow) -> None:
+    """As when its file system was mounted anew."""
+    followed = follow(as_bytes(numbered(1, 5)), remote=True)
+    followed.path.unlink()
+    followed.path.write_bytes(as_bytes(numbered(1, 5)))
+    begin = history.tail_start(followed.stream, 2, EVERY_LINE, followed.head())
+    assert Told(followed.reader(begin)).lines == numbered(4, 5)
 
 
 def test_of_a_file_that_is_gone_there_are_no_last_lines(follow: Follow) -> None:

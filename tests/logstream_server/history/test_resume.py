@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from logstream_server.history import resume
-from logstream_server.history.history import NotNow
+from logstream_server.history.history import NotNow, NotYet
 from logstream_server.history.resume import Resumed
 from logstream_server.lines.cursor import Cursor, Positions, cursor_at, encode_cursor, parse_cursor
 
@@ -209,6 +209,62 @@ def test_equal_bytes_are_no_proof_where_the_file_that_had_them_is_there_too(foll
     assert rest(followed, come_back(followed, had)) == ["old", *LINES]
 
 
+@pytest.mark.parametrize("remote", [False, True])
+class TestAnotherServerHasSeenMore:
+    """It follows the same file, and looked after the last rotation; this one did not yet."""
+
+    def waits_for_a_look(self, followed: Followed, had: Positions) -> None:
+        """Nothing is told now that the look will tell."""
+        with pytest.raises(NotYet):
+            come_back(followed, had)
+        followed.look()
+
+    def test_the_cursor_is_in_a_file_that_was_not_seen_yet(self, follow: Follow, remote: bool) -> None:
+        followed = follow(as_bytes(LINES), remote=remote)
+        other = follow(there=False, remote=remote)
+        rotated(other, 0)
+        had = other.head()
+        self.waits_for_a_look(followed, had)
+        followed.add(b"and on\n")
+        assert rest(followed, come_back(followed, had)) == ["and on"]
+
+    def test_that_file_was_rotated_away_again(self, follow: Follow, remote: bool) -> None:
+        followed = follow(as_bytes(LINES), remote=remote)
+        other = follow(there=False, remote=remote)
+        rotated(other, 0)
+        had = other.head()
+        wanted = rotated(other, 1, 2)
+        self.waits_for_a_look(followed, had)
+        assert rest(followed, come_back(followed, had)) == wanted
+
+    def test_the_file_was_emptied(self, follow: Follow, remote: bool) -> None:
+        followed = follow(as_bytes(LINES), remote=remote)
+        other = follow(there=False, remote=remote)
+        other.copy_and_truncate()
+        other.look()
+        other.add(as_bytes([f"new {line}" for line in LINES]))
+        had = other.head()
+        self.waits_for_a_look(followed, had)
+        followed.add(b"and on\n")
+        assert rest(followed, come_back(followed, had)) == ["and on"]
+
+    def test_a_line_that_is_held_is_no_sign_of_it(self, follow: Follow, remote: bool) -> None:
+        other = follow(as_bytes(LINES), remote=remote)
+        had = other.head()
+        other.path.unlink()
+        followed = follow(b"", remote=remote)
+        followed.add(b"begun")
+        assert come_back(followed, had).recovered is False
+
+    def test_what_is_no_file_is_not_waited_for(self, follow: Follow, remote: bool) -> None:
+        other = follow(as_bytes(LINES), remote=remote)
+        had = other.head()
+        followed = follow(as_bytes(["another"]), remote=remote)
+        followed.path.unlink()
+        followed.path.mkdir()
+        assert come_back(followed, had).recovered is False
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 @pytest.mark.parametrize("remote", [False, True])
 def test_files_with_the_same_banner_are_told_apart(follow: Follow, restarted: bool, remote: bool) -> None:
@@ -233,11 +289,12 @@ def test_a_short_file_that_was_rotated_is_known_to_the_server_that_gave_the_curs
     second = followed.head()
     followed.rotate()
     followed.write(b"newer\n")  # unseen: where the server knows these files, there are others
-    back = [come_back(followed, first), come_back(followed, second)]
-    assert [resumed.recovered for resumed in back] == [True, True]
-    readers = [followed.reader(resumed.positions) for resumed in back]
+    for had in (first, second):
+        with pytest.raises(NotYet):
+            come_back(followed, had)
     followed.settle()
-    assert [Told(reader).lines for reader in readers] == [["new", "newer"], ["newer"]]
+    assert rest(followed, come_back(followed, first)) == ["new", "newer"]
+    assert rest(followed, come_back(followed, second)) == ["newer"]
     followed.restart()
     assert come_back(followed, first).recovered is False
 
@@ -254,6 +311,37 @@ def test_a_short_file_that_was_copied_and_emptied_is_known_to_the_server_that_ga
     followed.look()
     followed.add(b"== start ==\nnew\n")
     assert rest(followed, come_back(followed, had)) == ["rest", "== start ==", "new"]
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_short_file_that_was_emptied_is_told_as_lost(follow: Follow, remote: bool) -> None:
+    """Also by the server that gave the cursor: what may have come between is not known."""
+    followed = follow(b"short\n", remote=remote)
+    had = followed.head()
+    followed.path.write_bytes(b"other\n")
+    followed.look()
+    back = come_back(followed, had)
+    assert back.recovered is False
+    assert back.reason is not None
+    assert "truncated" in back.reason
+    assert Told(followed.reader(back.positions)).lines == ["other"]
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_few_bytes_that_several_files_begin_with_prove_nothing_to_another_server(follow: Follow, seen: bool) -> None:
+    """`seen`: whether it has followed both of them."""
+    followed = follow(b"== start ==\n", remote=True)
+    had = follow(there=False, remote=True).head()
+    assert rest(followed, come_back(followed, had)) == []
+    followed.rotate()
+    followed.write(b"== start ==\nnew\n")
+    if seen:
+        followed.look()
+    else:
+        followed.restart()
+    back = come_back(followed, had)
+    assert back.recovered is False
+    assert Told(followed.reader(back.positions)).lines == ["== start ==", "new"]
 
 
 class TestStartOfAFile:
