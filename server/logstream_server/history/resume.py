@@ -85,12 +85,19 @@ def _resume(stream: Stream, cursor: Cursor, tail: int | None) -> Resumed:
         return _fallback(stream, head, tail, f"the cursor belongs to the stream {cursor.stream!r}")
     found: dict[Generation, Position] = {}
     missing: list[Mark] = []
+    unproven: Position | None = None
     for mark in cursor.marks:
         position = _locate(stream, mark)
         if position is None:
             missing.append(mark)
+        elif not mark.offset and position.generation.id != OLDER and position.generation.sign != mark.marker:
+            unproven = position
         elif position.generation not in found or found[position.generation].offset < position.offset:
             found[position.generation] = position  # an empty file's mark may fit its successor of the same inode
+    if unproven is not None and not found:
+        # The inode is all that says which file it was, and that stays when a file is copied and emptied. Beside others
+        # it is not needed: what came after those is read from its start.
+        found[unproven.generation] = unproven
     if missing:
         _wait_if_behind(stream)
     if cursor.marks and not found:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -15,7 +16,8 @@ from logstream_server.lines.ring import Ring
 
 from .files import LogFile
 
-MEMORY: Final = 64
+MEMORY: Final = 128
+"""Of so many files it is remembered which they are; a cursor names 100 at most."""
 LOOKS: Final = 2
 """The first may have begun before there was something to see."""
 KEPT: Final = 8
@@ -83,7 +85,9 @@ class Stream:
     _behind: tuple[int, int] | None = None
     """The ring's generation, and `looks`, when it was first known that the follower must look again."""
     _files: dict[Generation, LogFile] = field(default_factory=dict)
-    _memory: deque[tuple[int, Generation]] = field(default_factory=lambda: deque(maxlen=MEMORY))
+    _followed: deque[tuple[int, Generation]] = field(default_factory=lambda: deque(maxlen=MEMORY))
+    _found: deque[tuple[int, Generation]] = field(default_factory=lambda: deque(maxlen=MEMORY))
+    """For readers, beside the path: however many they are, those that were followed stay known."""
     _guests: deque[tuple[float, Generation]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -131,22 +135,22 @@ class Stream:
     def remember(self, generation: Generation, inode: int) -> None:
         """So that a rotated file that is found again is known by the generation that the ring knows."""
         with self._lock:
-            self._memory.append((inode, generation))
+            self._followed.append((inode, generation))
 
     def newest_of(self, inode: int) -> Generation | None:
         """The last generation that began in this inode: an empty one proves itself by nothing else."""
         with self._lock:
-            return next((generation for known, generation in reversed(self._memory) if known == inode), None)
+            return next((generation for known, generation in self._remembered() if known == inode), None)
 
     def signed(self, sign: bytes) -> Generation | None:
         """The generation with that sign."""
         with self._lock:
-            return next((generation for _, generation in self._memory if sign and generation.sign == sign), None)
+            return next((generation for _, generation in self._followed if sign and generation.sign == sign), None)
 
     def remembered(self, inode: int, head: bytes, size: int) -> Generation | None:
         """The generation that a file with this inode, these first bytes and this size is, or is a copy of."""
         with self._lock:
-            memory = list(reversed(self._memory))
+            memory = list(self._remembered())
         for known_inode, generation in memory:
             shared = min(len(head), len(generation.head))
             if shared and known_inode == inode and generation.head[:shared] == head[:shared]:
@@ -156,11 +160,17 @@ class Stream:
                 return generation
         return None
 
+    def _remembered(self) -> Iterator[tuple[int, Generation]]:
+        """The newest first. To be called with the lock."""
+        yield from reversed(self._followed)
+        yield from reversed(self._found)
+
     def keep_for_a_while(self, generation: Generation, file: LogFile, inode: int) -> None:
         """`generation` may be read from `file` for the next minute at least; the stream takes the reference over."""
         self.keep(generation, file)
         if self.remembered(inode, generation.head, generation.end or 0) is not generation:
-            self.remember(generation, inode)
+            with self._lock:
+                self._found.append((inode, generation))
         with self._lock:
             self._guests.append((time.monotonic(), generation))
 

@@ -12,6 +12,7 @@ from logstream_server.history import resume
 from logstream_server.history.history import NotNow, NotYet
 from logstream_server.history.resume import Resumed
 from logstream_server.lines.cursor import Cursor, Positions, cursor_at, encode_cursor, parse_cursor
+from logstream_server.tailing.stream import MEMORY
 
 from ..followed import Follow, Followed, Told, as_bytes, numbered
 from ..process import few_descriptors
@@ -342,6 +343,51 @@ def test_a_few_bytes_that_several_files_begin_with_prove_nothing_to_another_serv
     back = come_back(followed, had)
     assert back.recovered is False
     assert Told(followed.reader(back.positions)).lines == ["== start ==", "new"]
+
+
+def test_a_reader_who_is_many_files_behind_gets_each_of_them_once(follow: Follow) -> None:
+    """Of a server that follows only the last ones, and remembers not all that it finds."""
+    followed = follow(as_bytes(["first", *LINES]))
+    had = followed.reader(followed.head()).positions
+    wanted: list[str] = []
+    for number in range(MEMORY + 10):
+        if number == MEMORY:
+            followed.restart()
+        added = [f"file {number}: {line}" for line in LINES[:30]]
+        followed.rotate()
+        followed.write(as_bytes(added))
+        if number >= MEMORY:
+            followed.settle()
+        wanted += added
+    assert rest(followed, come_back(followed, had)) == wanted
+
+
+def test_the_start_of_an_empty_file_is_not_that_of_what_came_into_it_after_it_was_copied_and_emptied(
+    follow: Follow,
+) -> None:
+    """To another server, which knows the file by nothing but its inode."""
+    other = follow()
+    begin = other.head()
+    wanted: list[str] = []
+    for number in (1, 2, 3):
+        added = [f"{number}: {line}" for line in LINES]
+        other.write(as_bytes(added))
+        other.copy_and_truncate()
+        other.path.with_name("app.log.1").rename(other.path.with_name(f"app.log-2026112{number}"))
+        wanted += added
+        if number == 1:
+            other.look()
+            reader = other.reader(begin)
+            told = Told()
+            while not told.lines:
+                chunk = reader.next()
+                assert chunk is not None
+                for entry in chunk.entries:
+                    told.add(entry)
+    assert [mark.offset > 0 for mark in cursor_at("app.log", reader.positions).marks] == [True, False]
+    followed = follow(there=False)
+    followed.add(b"new\n")
+    assert [*told.lines, *rest(followed, come_back(followed, reader.positions))] == [*wanted, "new"]
 
 
 class TestStartOfAFile:

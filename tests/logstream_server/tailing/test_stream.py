@@ -123,7 +123,7 @@ def test_what_is_kept_for_a_while_is_known_again(stream: Stream, log: Path) -> N
     stream.keep_for_a_while(generation, open_file(log), 7)
     assert stream.remembered(7, b"one\n", 4) is generation
     stream.keep_for_a_while(generation, open_file(log), 7)
-    assert len(stream._memory) == 1
+    assert len(stream._found) == 1
     stream.forget(generation)
 
 
@@ -186,6 +186,17 @@ def test_so_many_are_remembered(stream: Stream) -> None:
         stream.remember(Generation(number, number, b"%d" % number, 0, 2), number)
     assert stream.newest_of(0) is None
     assert stream.newest_of(1) is not None
+
+
+def test_those_that_were_followed_stay_known_however_many_are_found_beside_them(stream: Stream, log: Path) -> None:
+    followed = Generation(1, 7, b"followed", 0, 8, sign=b"12345678")
+    stream.remember(followed, 7)
+    for number in range(MEMORY + 1):
+        stream.keep_for_a_while(Generation(-1, 100 + number, b"%d" % number, 0, 2), open_file(log), 100 + number)
+    assert stream.newest_of(7) is followed
+    assert stream.remembered(7, b"followed", 8) is followed
+    assert stream.signed(b"12345678") is followed
+    stream.expire(time.monotonic() + 2 * KEPT_S)
 
 
 # -- how it is described ----------------------------------------------------------------------------------------------
