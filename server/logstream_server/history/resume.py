@@ -85,19 +85,17 @@ def _resume(stream: Stream, cursor: Cursor, tail: int | None) -> Resumed:
         return _fallback(stream, head, tail, f"the cursor belongs to the stream {cursor.stream!r}")
     found: dict[Generation, Position] = {}
     missing: list[Mark] = []
-    unproven: Position | None = None
-    for mark in cursor.marks:
+    follows_found = False
+    for mark in _needed(stream, cursor.marks):
         position = _locate(stream, mark)
         if position is None:
-            missing.append(mark)
-        elif not mark.offset and position.generation.id != OLDER and position.generation.sign != mark.marker:
-            unproven = position
+            if not mark.is_over:
+                missing.append(mark)
+        elif follows_found and _says_nothing(mark, position.generation):
+            continue  # what came after the file before it is read from its start
         elif position.generation not in found or found[position.generation].offset < position.offset:
             found[position.generation] = position  # an empty file's mark may fit its successor of the same inode
-    if unproven is not None and not found:
-        # The inode is all that says which file it was, and that stays when a file is copied and emptied. Beside others
-        # it is not needed: what came after those is read from its start.
-        found[unproven.generation] = unproven
+        follows_found = position is not None
     if missing:
         _wait_if_behind(stream)
     if cursor.marks and not found:
@@ -107,6 +105,18 @@ def _resume(stream: Stream, cursor: Cursor, tail: int | None) -> Resumed:
     positions, unread = _with_missed(stream, list(found.values()))
     lost += [unread] if unread is not None else []
     return Resumed(_in_order(positions), not lost, lost[-1] if lost else None)
+
+
+def _needed(stream: Stream, marks: tuple[Mark, ...]) -> list[Mark]:
+    """Where this server knows the newest file by its sign, nothing else must say where that begins."""
+    is_known = bool(marks) and stream.signed(marks[-1].marker) is not None
+    return [mark for mark in marks if not (mark.is_over and is_known)]
+
+
+def _says_nothing(mark: Mark, generation: Generation) -> bool:
+    """Whether only the inode says that `mark` is in a file that is followed: that stays when a file is copied and
+    emptied."""
+    return not mark.offset and generation.id != OLDER and generation.sign != mark.marker
 
 
 def _in_order(positions: list[Position]) -> Positions:

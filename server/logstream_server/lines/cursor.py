@@ -14,7 +14,7 @@ from __future__ import annotations
 import binascii
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Final
 
@@ -30,6 +30,9 @@ _MARK: Final = struct.Struct(">BQQ8s8s")
 MAX_TOKEN: Final = 4096
 """Characters in a token."""
 _HAS_INODE: Final = 1
+_IS_OVER: Final = 2
+MAX_LISTED: Final = 64
+"""Of so many positions the token is within MAX_TOKEN."""
 
 
 class BadCursor(LogstreamError):
@@ -53,7 +56,8 @@ class Generation:
     out already), `end` the last, once it is known that nothing more will come, and `retired_seq` the ring's entry that
     said so (-1: it ended before the ring began). `forgotten`: it stands for one, and all before it, of which nothing
     is known any more but that there was something to read. `sign`: 8 bytes that no other generation has: nothing else
-    tells files apart that are empty or begin alike, and only the server that chose them can.
+    tells files apart that are empty or begin alike, and only the server that chose them can. `before` is the one that
+    began before it, and `marker` the bytes before `end`: they say where the start of a file lies.
     """
 
     id: int
@@ -64,6 +68,8 @@ class Generation:
     retired_seq: int | None = None
     forgotten: bool = False
     sign: bytes = b""
+    before: Generation | None = field(default=None, repr=False)
+    marker: bytes = b""
 
     def is_over(self, seq: int) -> bool:
         """Whether nothing more comes of it from ring entry `seq` on."""
@@ -86,12 +92,14 @@ Positions = tuple[Position, ...]
 @dataclass(frozen=True, slots=True)
 class Mark:
     """A position as a token carries it: digests in place of bytes. Up to HEAD_BYTES `head` is that of all bytes before
-    it; there `marker` is the generation's sign, if it has one."""
+    it; there `marker` is the generation's sign, if it has one. `is_over`: nothing more comes there, and it is needed
+    only to say where the start of the next file lies."""
 
     inode: int | None
     offset: int
     head: bytes
     marker: bytes
+    is_over: bool = False
 
     @classmethod
     def of(cls, position: Position) -> Mark:
@@ -130,7 +138,43 @@ class Cursor:
 
 def cursor_at(stream: str, positions: Positions) -> Cursor:
     """The cursor of a reader that is at `positions`."""
-    return Cursor(stream, tuple(Mark.of(p) for p in positions))
+    listed = _listed(positions)
+    marks = tuple(Mark.of(p) for p in listed)
+    before = _last_read_before(positions)
+    if before is not None and listed[-1] is positions[-1]:
+        marks = (*marks[:-1], replace(Mark.of(before), is_over=True), marks[-1])
+    return Cursor(stream, marks)
+
+
+def _listed(positions: Positions) -> list[Position]:
+    """Those that say where to go on. Files that were read to their end are not needed beside one that was read later;
+    nor, where they are many, are the ones behind it, of which nothing was read."""
+    last = max((index for index, position in enumerate(positions) if position.offset), default=None)
+    kept = [position for index, position in enumerate(positions) if not _is_read(position) or index == last]
+    if positions and positions[-1] not in kept:
+        kept.append(positions[-1])
+    if len(kept) > MAX_LISTED and last is not None:
+        kept = kept[: kept.index(positions[last]) + 1]
+    return kept
+
+
+def _is_read(position: Position) -> bool:
+    end = position.generation.end
+    return end is not None and position.offset >= end
+
+
+def _last_read_before(positions: Positions) -> Position | None:
+    """Where the file ended that was read before the newest, of which nothing was read yet: no bytes say where that one
+    lies, and its inode stays when it is copied and emptied. None where something is read, or listed, anyway."""
+    if not positions or positions[-1].offset:
+        return None
+    listed = {position.generation for position in positions}
+    generation = positions[-1].generation.before
+    while generation is not None and generation not in listed:
+        if generation.end:
+            return Position(generation, generation.end, generation.marker)
+        generation = generation.before
+    return None
 
 
 def encode_cursor(cursor: Cursor) -> str:
@@ -138,7 +182,7 @@ def encode_cursor(cursor: Cursor) -> str:
     name = cursor.stream.encode("utf-8", "surrogatepass")
     parts = [struct.pack(">BH", VERSION, len(name)), name]
     for mark in cursor.marks:
-        flags = 0 if mark.inode is None else _HAS_INODE
+        flags = (0 if mark.inode is None else _HAS_INODE) | (_IS_OVER if mark.is_over else 0)
         parts.append(_MARK.pack(flags, (mark.inode or 0) & 0xFFFFFFFFFFFFFFFF, mark.offset, mark.head, mark.marker))
     raw = b"".join(parts)
     return urlsafe_b64encode(raw + struct.pack(">I", binascii.crc32(raw))).rstrip(b"=").decode("ascii")
@@ -171,7 +215,7 @@ def _parse_body(token: str, body: bytes) -> Cursor:
     return Cursor(
         stream,
         tuple(
-            Mark(inode if flags & _HAS_INODE else None, offset, head, marker)
+            Mark(inode if flags & _HAS_INODE else None, offset, head, marker, bool(flags & _IS_OVER))
             for flags, inode, offset, head, marker in _MARK.iter_unpack(marks)
         ),
     )

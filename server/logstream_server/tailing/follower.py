@@ -301,7 +301,7 @@ class Follower:
         self._ledger.append(reading, reading.framer.finish())
         self._read_missed(missed, now)
         old = reading.generation
-        old.end = reading.framer.start
+        old.end, old.marker = reading.framer.start, reading.framer.marker
         generation = self._ledger.begin(file, begin=offset, head=head)
         self.stream.forget(old)
         framer = LineFramer(self.options.max_line_bytes, offset, before)

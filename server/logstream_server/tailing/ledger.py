@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Final
 
 from logstream_server.lines.cursor import HEAD_BYTES, Generation
 from logstream_server.lines.framing import Flag, Segment, count_newlines
@@ -18,6 +19,8 @@ from .follow import HOLE_PROBE_BYTES
 from .reading import Reading
 from .stream import Stream
 
+CHAIN: Final = 8
+"""So many files are remembered one behind another: several empty ones may lie between two that are not."""
 SIGN_BYTES = 8
 """As long as the digest in whose place a cursor has it."""
 
@@ -27,14 +30,25 @@ class Ledger:
 
     def __init__(self, stream: Stream, next_id: Callable[[], int]) -> None:
         self._stream, self._next_id = stream, next_id
+        self._newest: Generation | None = None
 
     def begin(self, file: LogFile, *, begin: int, head: bytes) -> Generation:
         """A generation that is read from `file`; the stream takes the reference to that over."""
         inode = file.identity.inode if file.keeps_open else None
         generation = Generation(self._next_id(), inode, head[:HEAD_BYTES], begin, sign=os.urandom(SIGN_BYTES))
+        self._chain(generation)
         self._stream.remember(generation, file.identity.inode)
         self._stream.keep(generation, file)
         return generation
+
+    def _chain(self, generation: Generation) -> None:
+        generation.before = self._newest
+        self._newest = last = generation
+        for _ in range(CHAIN):
+            if last.before is None:
+                return
+            last = last.before
+        last.before = None
 
     def renew(self, reading: Reading) -> None:
         """A file of which nothing was read comes after others that began later: generations are in order."""
@@ -103,7 +117,7 @@ class Ledger:
         self.append(reading, reading.framer.finish())
         generation, start = reading.generation, reading.framer.start
         if lost is None:
-            generation.end = start
+            generation.end, generation.marker = start, reading.framer.marker
             self._stream.ring.append(None, 0, 0, event=StreamEvent(EventKind.RETIRED), retires=generation)
         else:  # the loss has its place in the file, as long as the file was, or at least one byte
             size = reading.seen.size if reading.seen else 0

@@ -390,6 +390,65 @@ def test_the_start_of_an_empty_file_is_not_that_of_what_came_into_it_after_it_wa
     assert [*told.lines, *rest(followed, come_back(followed, reader.positions))] == [*wanted, "new"]
 
 
+@pytest.mark.parametrize("remote", [False, True])
+class TestAFileThatIsEmptyYet:
+    """No bytes say where its start lies; the end of the file that was read before it does, to any server."""
+
+    def test_it_was_copied_and_emptied_since(self, follow: Follow, remote: bool) -> None:
+        followed = follow(as_bytes(LINES), remote=remote)
+        wanted: list[str] = []
+        for number in (1, 2, 3):
+            followed.copy_and_truncate()
+            followed.path.with_name("app.log.1").rename(followed.path.with_name(f"app.log-2026112{number}"))
+            if number == 1:
+                followed.settle()
+                had = followed.head()
+            added = [f"{number}: {line}" for line in LINES]
+            followed.write(as_bytes(added))
+            wanted += added
+        followed.restart()
+        assert rest(followed, come_back(followed, had)) == wanted
+
+    def test_it_was_rotated_since(self, follow: Follow, remote: bool) -> None:
+        followed = follow(as_bytes(LINES), remote=remote)
+        followed.rotate()
+        followed.write(b"")
+        followed.settle()
+        had = followed.head()
+        wanted = [*(f"2: {line}" for line in LINES), "new"]
+        followed.write(as_bytes(wanted[:50]))
+        followed.restart()
+        followed.add(as_bytes(wanted[50:-1]))
+        followed.rotate()
+        followed.add(b"new\n")
+        assert rest(followed, come_back(followed, had)) == wanted
+
+    def test_another_that_is_empty_came_before_it(self, follow: Follow, remote: bool) -> None:
+        followed = follow(as_bytes(LINES), remote=remote)
+        for _ in range(2):
+            followed.rotate()
+            followed.write(b"")
+            followed.settle()
+        had = followed.head()
+        followed.write(b"new\n")
+        followed.restart()
+        assert rest(followed, come_back(followed, had)) == ["new"]
+
+    def test_the_file_before_it_was_deleted(self, follow: Follow, remote: bool) -> None:
+        """By then the inode says what it can."""
+        followed = follow(as_bytes(LINES), remote=remote)
+        followed.rotate()
+        followed.write(b"")
+        followed.settle()
+        had = followed.head()
+        followed.path.with_name("app.log.1").unlink()
+        followed.write(b"new\n")
+        followed.restart()
+        back = come_back(followed, had)
+        assert back.recovered is not remote
+        assert Told(followed.reader(back.positions)).lines == ["new"]
+
+
 class TestStartOfAFile:
     """Where inodes prove nothing, a cursor from before the first line is only good for the server that gave it."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from logstream_server.lines.cursor import (
     HEAD_BYTES,
+    MAX_TOKEN,
     BadCursor,
     Cursor,
     Generation,
@@ -24,7 +26,9 @@ from logstream_server.lines.cursor import (
 from logstream_server.lines.framing import MARKER_BYTES
 
 digests = st.binary(min_size=8, max_size=8)
-marks = st.builds(Mark, st.none() | st.integers(0, (1 << 64) - 1), st.integers(0, (1 << 64) - 1), digests, digests)
+marks = st.builds(
+    Mark, st.none() | st.integers(0, (1 << 64) - 1), st.integers(0, (1 << 64) - 1), digests, digests, st.booleans()
+)
 # Also surrogates: a name may come from the bytes of a file's name.
 names = st.text(alphabet=st.characters(exclude_categories=()), max_size=20)
 cursors = st.builds(Cursor, names, st.lists(marks, max_size=4).map(tuple))
@@ -157,6 +161,36 @@ def test_the_start_of_a_file_is_told_by_its_sign_and_proven_by_its_bytes() -> No
             assert offset == 0 or not mark.matches(b"y" * offset, (b"y" * offset)[-MARKER_BYTES:])
     behind = [Mark.of(Position(g, HEAD_BYTES + 1, start[-MARKER_BYTES:])) for g in (signed, unsigned)]
     assert behind[0] == behind[1]
+
+
+def test_files_that_were_read_to_their_end_are_not_listed_beside_one_that_was_read_later() -> None:
+    read = [Generation(-1, inode, b"x", end=5) for inode in range(3)]
+    late, current = Generation(1, 8, b"late"), Generation(2, 9, b"now")
+    positions = (*(Position(g, 5, b"xxxxx") for g in read), Position(late, 2, b"la"), Position(current, 1, b"n"))
+    assert [mark.inode for mark in cursor_at("a", positions).marks] == [8, 9]
+    assert [mark.inode for mark in cursor_at("a", positions[:3]).marks] == [2]
+    assert [mark.inode for mark in cursor_at("a", (*positions[:3], Position(current, 0))).marks] == [2, 9]
+
+
+def test_a_reader_many_files_behind_has_a_token_that_is_accepted() -> None:
+    begun = Position(Generation(-1, 1, b"x" * 300), 300, b"x" * MARKER_BYTES)
+    many = (begun, *(Position(Generation(-1, inode), 0) for inode in range(2, 1000)))
+    token = encode_cursor(cursor_at("a" * 255, many))
+    assert parse_cursor(token).marks == (Mark.of(begun),)
+    assert len(token) < MAX_TOKEN
+
+
+def test_the_start_of_a_file_is_told_by_the_end_of_the_one_before_it() -> None:
+    """And of no other: those that are listed, or empty, do not say it."""
+    first = Generation(1, 7, b"x" * 256, end=300, marker=b"y" * MARKER_BYTES)
+    empty = Generation(2, 8, end=0, before=first)
+    newest = Generation(3, 9, before=empty)
+    over, start = parse_cursor(encode_cursor(cursor_at("a", (Position(newest, 0),)))).marks
+    assert over == replace(Mark.of(Position(first, 300, first.marker)), is_over=True)
+    assert start == Mark.of(Position(newest, 0))
+    assert len(cursor_at("a", (Position(newest, 1, b"z"),)).marks) == 1
+    listed = cursor_at("a", (Position(first, 100, b"x" * MARKER_BYTES), Position(newest, 0)))
+    assert [(mark.inode, mark.is_over) for mark in listed.marks] == [(7, False), (9, False)]
 
 
 def test_positions_keep_their_order_and_their_inodes() -> None:

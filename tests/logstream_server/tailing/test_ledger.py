@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from logstream_server.lines.cursor import Generation
 from logstream_server.lines.framing import Flag, LineFramer
 from logstream_server.lines.ring import EventKind, Ring
 from logstream_server.tailing.files import FileStat, LogFile
-from logstream_server.tailing.ledger import Ledger
+from logstream_server.tailing.ledger import CHAIN, Ledger
 from logstream_server.tailing.reading import Reading
 from logstream_server.tailing.stream import Stream
 
@@ -92,6 +93,19 @@ def test_a_hole_is_jumped_over(book: Book, tmp_path: Path) -> None:
     at = book.reading.framer.offset
     assert at in (1 << 16, 1 << 24)  # where the file system knows holes
     assert sum(len(data) for data, _ in book.told()) < 1 << 17
+
+
+def test_a_few_files_are_remembered_one_behind_another(book: Book) -> None:
+    begun = [book.reading.generation]
+    for _ in range(2 * CHAIN):
+        assert book.reading.file.acquire()
+        begun.append(book.ledger.begin(book.reading.file, begin=0, head=b""))
+    chain = []
+    last: Generation | None = begun[-1]
+    while last is not None:
+        chain.append(last)
+        last = last.before
+    assert chain == begun[: -CHAIN - 2 : -1]
 
 
 @pytest.mark.parametrize("keep_open", [False, True])
