@@ -71,6 +71,8 @@ def read_leg(stream: Stream, leg: Leg, max_bytes: int, max_line_bytes: int, *, r
             log.debug("%s: %r does not hold the rest any more", stream.name, file.path)
         finally:
             file.release()
+    if leg.until <= len(position.generation.head):
+        return _from_head(leg, max_line_bytes, raw)
     # It was rotated away, or truncated after a copy was made: the content may be there under another name.
     try:
         file = find_content(stream.path, stream.roots, proof(position), keep_open=stream.keeps_open)
@@ -82,6 +84,18 @@ def read_leg(stream: Stream, leg: Leg, max_bytes: int, max_line_bytes: int, *, r
             file.release()
     except OSError as error:  # there is no descriptor to look for it with
         raise NotNow(error.strerror or str(error)) from error
+
+
+def _from_head(leg: Leg, max_line_bytes: int, raw: bool) -> list[Entry]:
+    """The first bytes of a file that is gone: they are remembered, and so few are no proof of another one."""
+    position, head = leg.position, leg.position.generation.head
+    data, before = head[position.offset : leg.until], head[: position.offset][-MARKER_BYTES:]
+    if raw:
+        marker = (before + data)[-MARKER_BYTES:]
+        return [_entry(position.generation, position.offset, leg.until, data, marker, Flag.LINES)]
+    framer = LineFramer(max_line_bytes, position.offset, before)
+    segments = framer.feed(data) + framer.finish()
+    return [_entry(position.generation, s.start, s.end, s.data, s.marker, s.flags) for s in segments]
 
 
 def _read_found(file: LogFile, leg: Leg, max_bytes: int, max_line_bytes: int, raw: bool) -> list[Entry]:

@@ -95,7 +95,8 @@ def _resume(stream: Stream, cursor: Cursor, tail: int | None) -> Resumed:
             continue  # what came after the file before it is read from its start
         elif position.generation not in found or found[position.generation].offset < position.offset:
             found[position.generation] = position  # an empty file's mark may fit its successor of the same inode
-        follows_found = position is not None
+        if mark.offset:
+            follows_found = position is not None
     if missing:
         _wait_if_behind(stream)
     if cursor.marks and not found:

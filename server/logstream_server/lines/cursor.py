@@ -165,13 +165,13 @@ def _is_read(position: Position) -> bool:
 
 def _last_read_before(positions: Positions) -> Position | None:
     """Where the file ended that was read before the newest, of which nothing was read yet: no bytes say where that one
-    lies, and its inode stays when it is copied and emptied. None where something is read, or listed, anyway."""
+    lies, and its inode stays when it is copied and emptied. None where one that is listed says it."""
     if not positions or positions[-1].offset:
         return None
-    listed = {position.generation for position in positions}
+    listed = {position.generation: position.offset for position in positions}
     generation = positions[-1].generation.before
-    while generation is not None and generation not in listed:
-        if generation.end:
+    while generation is not None and not listed.get(generation):
+        if generation.end and generation not in listed:
             return Position(generation, generation.end, generation.marker)
         generation = generation.before
     return None

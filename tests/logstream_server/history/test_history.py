@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from logstream_server.lines.cursor import Position
 from logstream_server.lines.filters import EVERY_LINE, LineFilter
 from logstream_server.lines.framing import Flag
 from logstream_server.tailing.files import LogFile
-from logstream_server.tailing.stream import StreamState, StreamStatus
+from logstream_server.tailing.stream import KEPT_S, StreamState, StreamStatus
 
 from ..followed import OPTIONS, Follow, Followed, Told, as_bytes, numbered
 from ..process import few_descriptors
@@ -258,6 +259,24 @@ def test_bytes_that_were_rewritten_are_lost(follow: Follow) -> None:
     with pytest.raises(Lost) as caught:
         history.read_leg(followed.stream, wanted, 100, OPTIONS.max_line_bytes)
     assert caught.value.lost_bytes == 630
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("remote", [False, True])
+def test_the_first_bytes_of_a_file_are_told_though_it_is_gone(follow: Follow, remote: bool, raw: bool) -> None:
+    """They are remembered. Behind them, nothing is."""
+    content = as_bytes(numbered(1, 100))
+    followed = follow(content, remote=remote)
+    wanted, more = leg(followed, 5, 251), leg(followed, 5, 257)
+    followed.path.unlink()
+    followed.path.write_bytes(b"another\n")
+    followed.settle()
+    followed.stream.expire(time.monotonic() + 2 * KEPT_S)
+    entries = history.read_leg(followed.stream, wanted, 1000, OPTIONS.max_line_bytes, raw=raw)
+    assert b"".join(entry.data for entry in entries) == content[5:251]
+    assert (entries[0].start, entries[-1].end, entries[-1].marker) == (5, 251, content[251 - 32 : 251])
+    with pytest.raises(Lost):
+        history.read_leg(followed.stream, more, 1000, OPTIONS.max_line_bytes, raw=raw)
 
 
 @pytest.mark.parametrize("remote", [False, True])

@@ -191,6 +191,9 @@ def test_the_start_of_a_file_is_told_by_the_end_of_the_one_before_it() -> None:
     assert len(cursor_at("a", (Position(newest, 1, b"z"),)).marks) == 1
     listed = cursor_at("a", (Position(first, 100, b"x" * MARKER_BYTES), Position(newest, 0)))
     assert [(mark.inode, mark.is_over) for mark in listed.marks] == [(7, False), (9, False)]
+    empty.end = None  # late lines may still come there
+    late = cursor_at("a", (Position(empty, 0), Position(newest, 0)))
+    assert [(mark.inode, mark.is_over) for mark in late.marks] == [(8, False), (7, True), (9, False)]
 
 
 def test_positions_keep_their_order_and_their_inodes() -> None:

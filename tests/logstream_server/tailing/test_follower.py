@@ -229,8 +229,7 @@ class Following(RuleBasedStateMachine):
     def take_cursor(self) -> None:
         """A reader who has everything so far goes away."""
         self.collect()
-        positions = self.stream.ring.head()[1]
-        self.readers.append((encode_cursor(cursor_at("app.log", positions)), self.text.all()))
+        self.readers.append((encode_cursor(cursor_at("app.log", self.reader.positions)), self.text.all()))
 
     @rule()
     def restart(self) -> None:
