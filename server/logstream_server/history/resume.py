@@ -328,18 +328,16 @@ def _is_another(known: Generation, kept: LogFile | None, file: LogFile, size: in
 def _with_missed(stream: Stream, found: list[Position]) -> tuple[list[Position], str | None]:
     """`found`, and the files between the newest of them and the first that this server followed, which are read from
     their start; and why one of those is left out."""
-    if not found or found[-1].generation.id != OLDER:
+    if any(position.generation.id != OLDER for position in found):
         return found, None  # what came after a file that was followed is in the ring
-    file = stream.file_of(found[-1].generation)
-    if file is None:
+    identities = _identities(stream, found)
+    if not identities:
         return found, None
-    identity = file.identity
-    file.release()
     missed: list[Generation] = []
     unread: str | None = None
     meets = False
     for _ in range(SETTLE_TRIES):  # names may change while they are opened
-        missed, unread, meets = _read_between(stream, _newer(stream, identity))
+        missed, unread, meets = _read_between(stream, _newer(stream, identities))
         if unread is None:
             break
     if not meets:
@@ -347,11 +345,18 @@ def _with_missed(stream: Stream, found: list[Position]) -> tuple[list[Position],
     return [*found, *(Position(generation, generation.begin) for generation in missed)], unread
 
 
-def _newer(stream: Stream, identity: Identity) -> list[Sibling]:
-    """The rotated files that are newer than that one, oldest first. None where it has no rotated name: nothing tells
-    then what came after it."""
+def _identities(stream: Stream, found: list[Position]) -> set[Identity]:
+    files = [file for position in found if (file := stream.file_of(position.generation)) is not None]
+    for file in files:
+        file.release()
+    return {file.identity for file in files}
+
+
+def _newer(stream: Stream, found: set[Identity]) -> list[Sibling]:
+    """The rotated files that are newer than those, oldest first. None where they have no rotated names: nothing tells
+    then what came after them."""
     siblings = settled_siblings(stream.path, rotated_only=True).siblings
-    newer = list(takewhile(lambda sibling: sibling.stat.identity != identity, siblings))
+    newer = list(takewhile(lambda sibling: sibling.stat.identity not in found, siblings))
     return [] if len(newer) == len(siblings) else newer[::-1]
 
 

@@ -434,6 +434,21 @@ class TestAFileThatIsEmptyYet:
         followed.restart()
         assert rest(followed, come_back(followed, had)) == ["new"]
 
+    def test_an_older_one_was_found_late(self, follow: Follow, remote: bool) -> None:
+        """It is listed after the file that came before the newest, and is older than that by its name."""
+        followed = follow(b"", remote=remote)
+        followed.copy_and_truncate()
+        followed.path.unlink()
+        followed.write(as_bytes(LINES))
+        followed.settle()
+        followed.rotate()
+        followed.write(b"")
+        followed.look()
+        had = followed.head()
+        followed.restart()
+        followed.add(b"new\n")
+        assert rest(followed, come_back(followed, had)) == ["new"]
+
     def test_the_file_before_it_was_deleted(self, follow: Follow, remote: bool) -> None:
         """By then the inode says what it can."""
         followed = follow(as_bytes(LINES), remote=remote)
