@@ -281,6 +281,7 @@ class Follower:
             self._read_on(reading, rest)
             reading.is_copy = not moved
             if is_current:
+                self._read_earlier(reading, now)
                 self._to_draining(reading, now)
                 self._open(now, EventKind.ROTATED if moved else EventKind.TRUNCATED)
         elif is_current:
@@ -378,12 +379,19 @@ class Follower:
             self._read_on(current, file)
             self.watch.follow(file)
             return True
-        missed = self._find_missed_before(file, now, replaces=True)
+        with given_back_on_error(file):
+            self._read_earlier(current, now)
+            missed = self._find_missed(now, file.identity, replaces=True)
         self._to_draining(current, now)
         self._read_missed(missed, now)
         self.stream.counters.rotations += 1
         self._begin(file, now, kind=kind)
         return True
+
+    def _read_earlier(self, reading: Reading, now: float) -> None:
+        """Before it is read as one of the old files: what came and went before its first line. Raises Unsettled."""
+        if not reading.framer.offset and self._read_missed(self._find_missed(now, reading.identity), now):
+            self._ledger.renew(reading)
 
     def _to_draining(self, reading: Reading, now: float) -> None:
         reading.replaced_at = now
@@ -399,10 +407,10 @@ class Follower:
         current = None if replaces else self._current
         return self._missed.find(now, newest, readings, current, keep_open=self.watch.keeps_open)
 
-    def _find_missed_before(self, file: LogFile, now: float, *, replaces: bool = False) -> list[Found]:
+    def _find_missed_before(self, file: LogFile, now: float) -> list[Found]:
         """The same, before a file that was opened for this; it is given back when that fails."""
         with given_back_on_error(file):
-            return self._find_missed(now, file.identity, replaces=replaces)
+            return self._find_missed(now, file.identity)
 
     def _read_missed(self, missed: list[Found], now: float) -> bool:
         """They are read before what is at the path now. True: there are some."""
@@ -517,6 +525,8 @@ class Follower:
         if error.errno in GONE_ERRNOS and (current or self._draining):  # by path: it was moved or deleted under us
             try:
                 return self._vanished(current, now)
+            except Unsettled:
+                return UNSETTLED_S
             except OSError as refused:  # there is no descriptor to look for it with
                 error = refused
         counters.reopen_errors += 1
@@ -562,6 +572,7 @@ class Follower:
             rest = self._find_rest(current)
             if rest is not None:
                 self._read_on(current, rest)
+                self._read_earlier(current, now)
                 self._draining.append(current)
                 self._current = None
         elif now - current.grew_at >= self.options.rotate_wait_s:

@@ -444,6 +444,30 @@ def test_another_file_after_one_that_was_gone_for_long_is_told_from_its_start(
 
 
 @pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize("is_back", [False, True])
+def test_a_copy_comes_before_what_was_written_to_the_file_afterwards(
+    follow: Follow, remote: bool, is_back: bool
+) -> None:
+    """Also where the file was empty when it was last seen, and has another name now."""
+    followed = follow(as_bytes(numbered(1, 100)), remote=remote)
+    had = followed.head()
+    followed.rotate()
+    followed.add(b"")
+    followed.path.with_name("app.log.1").rename(followed.path.with_name("app.log.2"))
+    followed.write(as_bytes(numbered(101, 200)))
+    followed.copy_and_truncate()
+    followed.write(as_bytes(numbered(201, 203)))
+    followed.rotate()
+    if is_back:
+        followed.write(as_bytes(numbered(204, 205)))
+    followed.look()
+    if not is_back:
+        followed.write(as_bytes(numbered(204, 205)))
+        followed.look()
+    assert Told(followed.reader(had)).lines == numbered(101, 205)
+
+
+@pytest.mark.parametrize("remote", [False, True])
 @pytest.mark.parametrize("left", range(8))
 def test_without_descriptors_to_look_with_nothing_is_lost_or_repeated(follow: Follow, remote: bool, left: int) -> None:
     """A look that ends in the middle for want of one says nothing of the files, and the next one begins anew."""
