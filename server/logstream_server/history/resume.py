@@ -165,25 +165,25 @@ def _hold_in_any(stream: Stream, mark: Mark, newest: Generation | None) -> Posit
             return position
         others.append(position)
     # Of several files that say the same, the one with the inode that the cursor names.
-    found = _find_beside(stream, mark, copies=not others)
+    found = _find_beside(stream, mark, mark.offset, copies=not others)
     if found is not None:
         return found
     return others[0] if others else _end_of_deleted(stream, mark)
 
 
-def _find_beside(stream: Stream, mark: Mark, *, copies: bool = True) -> Position | None:
-    """The place of the reader at `mark` in a file that the stream has not open."""
-    file = find_content(stream.path, stream.roots, mark, keep_open=stream.keeps_open, copies=copies)
+def _find_beside(stream: Stream, proof: Mark, offset: int, *, copies: bool = True) -> Position | None:
+    """The place at `offset` in the file that `proof` fits, which the stream has not open."""
+    file = find_content(stream.path, stream.roots, proof, keep_open=stream.keeps_open, copies=copies)
     if file is None:
         return None
     try:
-        marker = marker_at(file, mark.offset)  # before the file is given away
+        marker = marker_at(file, offset)  # before the file is given away
     except (OSError, NotALog) as error:
         file.release()
         raise_if_exhausted(error)
         return None
     adopted = _adopt(stream, file)
-    return None if adopted is None else Position(adopted, mark.offset, marker)
+    return None if adopted is None else Position(adopted, offset, marker)
 
 
 def _locate_signed(stream: Stream, signed: Generation, mark: Mark) -> Position | None:
@@ -196,7 +196,7 @@ def _locate_signed(stream: Stream, signed: Generation, mark: Mark) -> Position |
         return position  # nothing of it is needed to go on
     return (
         _hold_in(stream, signed, mark)
-        or _find_beside(stream, replace(proof(position), inode=mark.inode))
+        or _find_beside(stream, replace(proof(position), inode=mark.inode), mark.offset)
         or _end_of_deleted(stream, mark)
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from logstream_server.history import resume
 from logstream_server.history.history import NotNow, NotYet
 from logstream_server.history.resume import Resumed
 from logstream_server.lines.cursor import Cursor, Positions, cursor_at, encode_cursor, parse_cursor
-from logstream_server.tailing.stream import MEMORY
+from logstream_server.tailing.stream import KEPT_S, MEMORY
 
 from ..followed import Follow, Followed, Told, as_bytes, numbered
 from ..process import few_descriptors
@@ -312,6 +313,22 @@ def test_a_short_file_that_was_copied_and_emptied_is_known_to_the_server_that_ga
     followed.look()
     followed.add(b"== start ==\nnew\n")
     assert rest(followed, come_back(followed, had)) == ["rest", "== start ==", "new"]
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_the_first_lines_of_a_file_that_was_rotated_long_ago_are_followed_by_the_next(
+    follow: Follow, remote: bool
+) -> None:
+    """The server knows its cursor, and has let go of the file."""
+    followed = follow(b"first\n", remote=remote)
+    had = followed.head()
+    followed.add(as_bytes(LINES))
+    followed.rotate()
+    followed.write(b"new\n")
+    followed.settle()
+    followed.stream.expire(time.monotonic() + 2 * KEPT_S)
+    assert len(followed.stream.generations()) == 1
+    assert rest(followed, come_back(followed, had)) == [*LINES, "new"]
 
 
 @pytest.mark.parametrize("remote", [False, True])
