@@ -80,16 +80,18 @@ class SettingsError(LogstreamError):
 
 
 class CannotListen(LogstreamError):
-    """The address to listen on was refused by the system; `reason` is the system's word for it."""
+    """The address to listen on was refused by the system; `reason` is the system's word for it, `advice` what helps."""
 
-    def __init__(self, host: str, port: int, reason: str) -> None:
-        super().__init__(host, port, reason)
+    def __init__(self, host: str, port: int, reason: str, advice: str = "") -> None:
+        super().__init__(host, port, reason, advice)
         self.host = host
         self.port = port
         self.reason = reason
+        self.advice = advice
 
     def __str__(self) -> str:
-        return f"cannot listen on {self.host} port {self.port}: {self.reason}"
+        refused = f"cannot listen on {self.host} port {self.port}: {self.reason}"
+        return f"{refused}; {self.advice}" if self.advice else refused
 
 
 class CannotFollow(LogstreamError):

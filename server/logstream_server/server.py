@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 ALL_ADDRESSES: Final = "::"
 BACKLOG: Final = 4096
+_OF_THE_PORT: Final = (errno.EADDRINUSE, errno.EACCES)
+"""Refusals that another port does not meet; the second is that of ports below 1024."""
 NOTSENT_BYTES: Final = 256 << 10
 """Bytes that the kernel takes for a client beyond what is on the wire (TCP_NOTSENT_LOWAT): a client that stops reading
 holds no more kernel memory than that, while what is in flight still follows the line's bandwidth."""
@@ -161,8 +163,9 @@ def raise_file_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def listen(host: str, port: int, stall_s: float = 0.0) -> socket.socket:
-    """A listening socket; its options are inherited by every connection. Raises CannotListen.
+def listen(host: str, port: int, stall_s: float = 0.0, *, option: str = "--port") -> socket.socket:
+    """A listening socket; its options are inherited by every connection. Raises CannotListen, which names the `option`
+    that takes another port.
 
     `host`: `::` is all addresses of the machine, of both kinds. A name is taken for its IPv4 address if it has one.
     `stall_s`: after so many seconds in which a peer takes nothing of what waits for it, the kernel ends the connection
@@ -180,7 +183,8 @@ def listen(host: str, port: int, stall_s: float = 0.0) -> socket.socket:
             sock.bind(address)
             sock.listen(BACKLOG)
         except OSError as error:
-            raise CannotListen(host, port, error.strerror or str(error)) from error
+            advice = f"{option} takes another, or 0 for any that is free" if error.errno in _OF_THE_PORT else ""
+            raise CannotListen(host, port, error.strerror or str(error), advice) from error
         failed.pop_all()
     sock.setblocking(False)
     return sock
@@ -269,7 +273,8 @@ def run(settings: Settings, remarks: Sequence[str] = (), greet: Callable[[str], 
         sock = sockets.enter_context(contextlib.closing(listen(settings.host, settings.port, stall_s)))
         side = None
         if settings.metrics_port is not None:
-            side = sockets.enter_context(contextlib.closing(listen(settings.host, settings.metrics_port, stall_s)))
+            side = listen(settings.host, settings.metrics_port, stall_s, option="--metrics-port")
+            sockets.enter_context(contextlib.closing(side))
             log.info("health and metrics at %s", url_of(side, "/"))
         config = make_config(create_app(settings, service), settings, service.certificate)
         calm_collector()

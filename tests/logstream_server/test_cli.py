@@ -261,4 +261,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         done = run("serve", f"--port={port}", str(tmp_path / "app.log"))
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"logstream: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+    assert done.stderr == (
+        f"logstream: cannot listen on 127.0.0.1 port {port}: Address already in use; "
+        "--port takes another, or 0 for any that is free\n"
+    )

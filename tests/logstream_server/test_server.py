@@ -47,7 +47,7 @@ def test_a_port_in_use_says_which(tmp_path: Path, taken: int, option: str) -> No
     other = "--metrics-port" if option == "--port" else "--port"
     ended = run(option, str(taken), other, "0", tmp_path / "a.log")
     assert ended.returncode == 1
-    assert f"cannot listen on 127.0.0.1 port {taken}: Address already in use" in ended.stderr
+    assert f"cannot listen on 127.0.0.1 port {taken}: Address already in use; {option} takes another" in ended.stderr
     assert ended.stdout == ""
 
 
