@@ -29,6 +29,8 @@ from logstream_server.tailing.stream import Stream, StreamStatus
 
 from .history import BEHIND, NotNow, NotYet, proof, tail_start
 
+LIKELY: Final = 16
+"""So many of the newest rotated files are asked whether they begin like another: each costs a look at a file."""
 OLDER: Final = -1
 """The id and the last ring entry of files that were rotated away before the ring began."""
 
@@ -100,7 +102,7 @@ def _resume(stream: Stream, cursor: Cursor, tail: int | None) -> Resumed:
     if missing:
         _wait_if_behind(stream)
     if cursor.marks and not found:
-        return _fallback(stream, head, tail, _why_lost(missing[-1]))
+        return _fallback(stream, head, tail, _why_lost((missing or cursor.marks)[-1]))
     # A file that was empty, and is known by nothing: what came after those that were found is read from its start.
     lost = [_why_lost(mark) for mark in missing if mark.offset or mark.inode is not None]
     positions, unread = _with_missed(stream, list(found.values()))
@@ -218,7 +220,7 @@ def _is_one_of_many(stream: Stream, found: Generation, mark: Mark) -> bool:
     if any(_hold_in(stream, other, mark) is not None for other in others):
         return True
     known = {file.identity for _, file in kept}
-    siblings = settled_siblings(stream.path, rotated_only=True).siblings
+    siblings = settled_siblings(stream.path, rotated_only=True).siblings[:LIKELY]
     return any(_begins_alike(stream, sibling, mark) for sibling in siblings if sibling.stat.identity not in known)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,16 @@ import pytest
 from logstream_server.history import resume
 from logstream_server.history.history import NotNow, NotYet
 from logstream_server.history.resume import Resumed
-from logstream_server.lines.cursor import Cursor, Positions, cursor_at, encode_cursor, parse_cursor
+from logstream_server.lines.cursor import (
+    Cursor,
+    Generation,
+    Mark,
+    Position,
+    Positions,
+    cursor_at,
+    encode_cursor,
+    parse_cursor,
+)
 from logstream_server.tailing.stream import KEPT_S, MEMORY
 
 from ..followed import Follow, Followed, Told, as_bytes, numbered
@@ -479,6 +489,15 @@ class TestAFileThatIsEmptyYet:
         back = come_back(followed, had)
         assert back.recovered is not remote
         assert Told(followed.reader(back.positions)).lines == ["new"]
+
+
+def test_a_cursor_of_nothing_but_files_that_are_over_and_gone_is_lost(follow: Follow) -> None:
+    """No server gives one; anybody may send it."""
+    followed = follow(as_bytes(LINES))
+    mark = replace(Mark.of(Position(Generation(1, 7, b"x" * 256), 300, b"y" * 32)), is_over=True)
+    back = resume.resume(followed.stream, Cursor("app.log", (mark,)))
+    assert back.recovered is False
+    assert Told(followed.reader(back.positions)).lines == LINES
 
 
 class TestStartOfAFile:
