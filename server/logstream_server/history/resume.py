@@ -27,7 +27,7 @@ from logstream_server.tailing.siblings import (
 )
 from logstream_server.tailing.stream import Stream, StreamStatus
 
-from .history import BEHIND, NotNow, NotYet, proof, tail_start
+from .history import BEHIND, NO_ANSWER, NotNow, NotYet, proof, tail_start
 
 LIKELY: Final = 16
 """So many of the newest rotated files are asked whether they begin like another: each costs a look at a file."""
@@ -85,6 +85,22 @@ def _resume(stream: Stream, cursor: Cursor, tail: int | None) -> Resumed:
     head = stream.ring.head()[1]
     if cursor.stream != stream.name:
         return _fallback(stream, head, tail, f"the cursor belongs to the stream {cursor.stream!r}")
+    if not head and stream.state.status in NO_ANSWER:
+        raise NotNow(stream.state.detail or "the file was not looked at yet")  # it may be the one of the cursor
+    found, missing = _find(stream, cursor)
+    if missing:
+        _wait_if_behind(stream)
+    if cursor.marks and not found:
+        return _fallback(stream, head, tail, _why_lost((missing or cursor.marks)[-1]))
+    # A file that was empty, and is known by nothing: what came after those that were found is read from its start.
+    lost = [_why_lost(mark) for mark in missing if mark.offset or mark.inode is not None]
+    positions, unread = _with_missed(stream, found)
+    lost += [unread] if unread is not None else []
+    return Resumed(_in_order(positions), not lost, lost[-1] if lost else None)
+
+
+def _find(stream: Stream, cursor: Cursor) -> tuple[list[Position], list[Mark]]:
+    """Where the cursor's reader is, one position a file, and the marks of files that are not to be found."""
     found: dict[Generation, Position] = {}
     missing: list[Mark] = []
     follows_found = False
@@ -99,15 +115,7 @@ def _resume(stream: Stream, cursor: Cursor, tail: int | None) -> Resumed:
             found[position.generation] = position  # an empty file's mark may fit its successor of the same inode
         if mark.offset:
             follows_found = position is not None
-    if missing:
-        _wait_if_behind(stream)
-    if cursor.marks and not found:
-        return _fallback(stream, head, tail, _why_lost((missing or cursor.marks)[-1]))
-    # A file that was empty, and is known by nothing: what came after those that were found is read from its start.
-    lost = [_why_lost(mark) for mark in missing if mark.offset or mark.inode is not None]
-    positions, unread = _with_missed(stream, list(found.values()))
-    lost += [unread] if unread is not None else []
-    return Resumed(_in_order(positions), not lost, lost[-1] if lost else None)
+    return list(found.values()), missing
 
 
 def _needed(stream: Stream, marks: tuple[Mark, ...]) -> list[Mark]:

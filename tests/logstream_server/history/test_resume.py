@@ -23,7 +23,8 @@ from logstream_server.lines.cursor import (
     encode_cursor,
     parse_cursor,
 )
-from logstream_server.tailing.stream import KEPT_S, MEMORY
+from logstream_server.lines.ring import Ring
+from logstream_server.tailing.stream import KEPT_S, MEMORY, Stream, StreamState, StreamStatus
 
 from ..followed import Follow, Followed, Told, as_bytes, numbered
 from ..process import few_descriptors
@@ -489,6 +490,16 @@ class TestAFileThatIsEmptyYet:
         back = come_back(followed, had)
         assert back.recovered is not remote
         assert Told(followed.reader(back.positions)).lines == ["new"]
+
+
+@pytest.mark.parametrize("status", [StreamStatus.STARTING, StreamStatus.HUNG, StreamStatus.UNREADABLE])
+def test_nothing_is_lost_before_the_file_was_looked_at(follow: Follow, status: StreamStatus) -> None:
+    """A client that comes back to a server that has just begun."""
+    followed = follow(as_bytes(LINES))
+    had = followed.head()
+    followed.stream = Stream("app.log", str(followed.path), (), Ring(1 << 20), StreamState(status, "why"))
+    with pytest.raises(NotNow, match="why"):
+        come_back(followed, had)
 
 
 def test_a_cursor_of_nothing_but_files_that_are_over_and_gone_is_lost(follow: Follow) -> None:
