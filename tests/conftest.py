@@ -15,8 +15,15 @@ from hypothesis import HealthCheck, settings
 
 REQUIRE_VARIABLE = "LOGSTREAM_TEST_REQUIRE"
 
-# How long an example takes says how busy the machine is, and nothing about the code.
-settings.register_profile("logstream", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+# How long an example takes says how busy the machine is, and nothing about the code. What decides about a change are
+# the same examples each time; who runs the tests by hand looks for new ones.
+settings.register_profile(
+    "logstream",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)
 settings.load_profile("logstream")
 
 
