@@ -400,17 +400,19 @@ class Follower:
         if len(self._draining) > MAX_DRAINING:
             self._retire_if_spent(self._draining[0], float("inf"))
 
-    def _find_missed(self, now: float, newest: follow.Identity, *, replaces: bool = False) -> list[Found]:
-        """Files that came and went between two looks; `replaces`: `newest` is not the current file. Raises
-        Unsettled."""
+    def _find_missed(
+        self, now: float, newest: follow.Identity, *, replaces: bool = False, emptied: LogFile | None = None
+    ) -> list[Found]:
+        """Files that came and went between two looks; `replaces`: `newest` is not the current file; `emptied`: see
+        `Missed.find`. Raises Unsettled."""
         readings = [*self._draining, *([self._current] if self._current else [])]
         current = None if replaces else self._current
-        return self._missed.find(now, newest, readings, current, keep_open=self.watch.keeps_open)
+        return self._missed.find(now, newest, readings, current, keep_open=self.watch.keeps_open, emptied=emptied)
 
-    def _find_missed_before(self, file: LogFile, now: float) -> list[Found]:
+    def _find_missed_before(self, file: LogFile, now: float, *, is_emptied: bool = False) -> list[Found]:
         """The same, before a file that was opened for this; it is given back when that fails."""
         with given_back_on_error(file):
-            return self._find_missed(now, file.identity)
+            return self._find_missed(now, file.identity, emptied=file if is_emptied else None)
 
     def _read_missed(self, missed: list[Found], now: float) -> bool:
         """They are read before what is at the path now. True: there are some."""
@@ -450,7 +452,8 @@ class Follower:
         self._condition.is_missing = False
         if not self._first:
             self._successor = kind  # also when it is only opened at a later look
-            self._read_missed(self._find_missed_before(file, now), now)
+            is_emptied = kind is EventKind.TRUNCATED
+            self._read_missed(self._find_missed_before(file, now, is_emptied=is_emptied), now)
         self._successor = EventKind.APPEARED
         self._begin(file, now, kind=kind, at_end=self._first and not self.from_start)
 

@@ -17,7 +17,7 @@ from logstream_server.lines.cursor import Mark
 
 from . import follow
 from .files import LogFile, given_back_on_error, stat_or_none, stat_path
-from .reading import Reading, is_begun_copy, is_read_by, mark_of
+from .reading import Reading, is_begun_copy, is_begun_copy_of, is_read_by, mark_of
 from .siblings import (
     SETTLE_TRIES,
     Listing,
@@ -92,10 +92,11 @@ class Missed:
         current: Reading | None,
         *,
         keep_open: bool,
+        emptied: LogFile | None = None,
     ) -> list[Found]:
         """Those that are to be read before `newest`, the oldest first; the caller takes the references. `readings`: all
-        that are being read, and that of `newest`, if it is one of them, as `current`. Raises Unsettled, but not for
-        long."""
+        that are being read, and that of `newest`, if it is one of them, as `current`. `emptied`: the file itself, where
+        it was copied before and emptied: it may be copied again by now. Raises Unsettled, but not for long."""
         older, files = self._open_new(newest, readings, keep_open=keep_open)
         if older is None:
             return []
@@ -103,6 +104,9 @@ class Missed:
             self._wait_until_settled(now, older)
             firsts = [read_head(file) for file in files]  # before they are compared: what is compared has begun so
             is_known = self._are_known(files, older, readings, current)
+            if emptied is not None:
+                copied = [is_begun_copy_of(file, emptied, newest, 0) for file in files]
+                is_known = [known or copy for known, copy in zip(is_known, copied, strict=True)]
             self._neighbours.learn(older, self._stream.roots)
         missed = []
         for file, first, is_old in zip(files, firsts, is_known, strict=True):

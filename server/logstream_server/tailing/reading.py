@@ -68,18 +68,23 @@ def is_copy(file: LogFile, readings: Iterable[Reading], current: Reading | None)
 
 
 def is_begun_copy(file: LogFile, reading: Reading, least_bytes: int) -> bool:
+    """Whether the file is a copy of what is read, as `is_begun_copy_of` tells."""
+    return is_begun_copy_of(file, reading.file, reading.identity, least_bytes)
+
+
+def is_begun_copy_of(file: LogFile, original: LogFile, identity: follow.Identity, least_bytes: int) -> bool:
     """Whether the file has nothing but what another one begins with, and at least so much: a copy, perhaps not complete
-    yet. By name either may be another file by now: then nothing is proven."""
+    yet. By name either may be another file by now, and not the one of that `identity`: then nothing is proven."""
     try:
         size = file.stat().size
         head, end = min(size, HEAD_BYTES), max(0, size - MARKER_BYTES)
         if size < least_bytes:
             return False
         for at, count in ((0, head), (end, size - end)):
-            copy, original = file.read(at, count), reading.file.read(at, count)
-            if copy.stat.identity != file.identity or original.stat.identity != reading.identity:
+            copied, there = file.read(at, count), original.read(at, count)
+            if copied.stat.identity != file.identity or there.stat.identity != identity:
                 return False
-            if copy.data != original.data:
+            if copied.data != there.data:
                 return False
     except (OSError, NotALog) as error:
         raise_if_exhausted(error)

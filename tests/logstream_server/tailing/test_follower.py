@@ -468,6 +468,27 @@ def test_a_copy_comes_before_what_was_written_to_the_file_afterwards(
 
 
 @pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_next_copy_has_been_begun_when_it_is_seen_that_the_file_was_copied_and_emptied(
+    follow: Follow, remote: bool, share: float
+) -> None:
+    """It is no file that came between."""
+    followed = follow(as_bytes(numbered(1, 100)), remote=remote)
+    had = followed.head()
+    followed.copy_and_truncate()
+    followed.path.with_name("app.log.1").rename(followed.path.with_name("app.log-20261123"))
+    second = as_bytes(numbered(101, 200))
+    followed.write(second)
+    copy = followed.path.with_name("app.log-20261124")
+    copy.write_bytes(second[: int(share * len(second))])
+    followed.look()
+    copy.write_bytes(second)
+    os.truncate(followed.path, 0)
+    followed.add(as_bytes(numbered(201, 203)))
+    assert Told(followed.reader(had)).lines == numbered(101, 203)
+
+
+@pytest.mark.parametrize("remote", [False, True])
 @pytest.mark.parametrize("left", range(8))
 def test_without_descriptors_to_look_with_nothing_is_lost_or_repeated(follow: Follow, remote: bool, left: int) -> None:
     """A look that ends in the middle for want of one says nothing of the files, and the next one begins anew."""
