@@ -267,12 +267,16 @@ class Follower:
         is_current = reading is self._current
         size = read.stat.size
         head = reading.file.read(0, min(HEAD_BYTES, size)).data if is_current and size else b""
-        if (
+        is_cut_off = (
             verdict is follow.Content.SHRUNK
             and not moved
             and is_current
             and follow.keeps_prefix(reading.generation.head, head, size)
-        ):
+        )
+        if is_cut_off and size < follow.RESAVE_BYTES:
+            # Many files begin with the same few bytes: where there is a copy, it was emptied and begun anew.
+            rest = self._find_rest(reading)
+        if is_cut_off and rest is None:
             before = reading.file.read(max(0, size - MARKER_BYTES), min(size, MARKER_BYTES)).data
             self._restart(reading, now, offset=size, before=before, head=head, detail=f"its end was cut off at {size}")
             return

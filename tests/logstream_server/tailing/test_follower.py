@@ -489,6 +489,19 @@ def test_the_next_copy_has_been_begun_when_it_is_seen_that_the_file_was_copied_a
 
 
 @pytest.mark.parametrize("remote", [False, True])
+def test_a_file_that_was_copied_and_emptied_and_begins_as_before_was_not_cut_off(follow: Follow, remote: bool) -> None:
+    """As many logs do: with the year."""
+    followed = follow(b"2026-11-23 one\n", remote=remote)
+    had = followed.head()
+    lines = [f"2026-11-23 {line}" for line in numbered(1, 50)]
+    followed.write(as_bytes(lines))
+    followed.copy_and_truncate()
+    followed.add(b"2026-11")
+    followed.add(b"-24 new\n")
+    assert Told(followed.reader(had)).lines == [*lines, "2026-11-24 new"]
+
+
+@pytest.mark.parametrize("remote", [False, True])
 @pytest.mark.parametrize("left", range(8))
 def test_without_descriptors_to_look_with_nothing_is_lost_or_repeated(follow: Follow, remote: bool, left: int) -> None:
     """A look that ends in the middle for want of one says nothing of the files, and the next one begins anew."""
