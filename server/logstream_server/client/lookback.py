@@ -13,11 +13,10 @@ from datetime import datetime
 from typing import Final
 
 from logstream_server.history.history import NotNow
-from logstream_server.history.locate import marker_at
 from logstream_server.history.resume import Resumed, begin_in, from_start
 from logstream_server.lines.cursor import HEAD_BYTES, Generation, Mark, Position
 from logstream_server.tailing.files import LogFile, NotALog
-from logstream_server.tailing.siblings import Sibling, holds, open_sibling, settled_siblings
+from logstream_server.tailing.siblings import Sibling, holds, marker_at, open_sibling, settled_siblings
 from logstream_server.tailing.stream import Stream
 
 from .times import parse_time

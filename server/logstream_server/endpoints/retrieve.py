@@ -26,6 +26,7 @@ from logstream_server.lines.framing import MARKER_BYTES
 from logstream_server.lines.ring import Base, EventKind, StreamEvent
 from logstream_server.tailing.files import GONE_ERRNOS, NotALog
 from logstream_server.tailing.scheduler import Scheduler
+from logstream_server.tailing.siblings import marker_at
 from logstream_server.tailing.stream import Stream, StreamStatus
 
 from .excerpt import Collector, Excerpt
@@ -256,12 +257,12 @@ def _trouble(stream: Stream, generation: Generation) -> str | None:
 
 def _prove(stream: Stream, position: Position) -> Position:
     """The position with its marker, which a cursor needs: read where it is not known (the start of part of a file)."""
-    size = min(position.offset, MARKER_BYTES)
-    file = stream.file_of(position.generation) if len(position.marker) < size else None
+    is_known = len(position.marker) >= min(position.offset, MARKER_BYTES)
+    file = None if is_known else stream.file_of(position.generation)
     if file is None:
         return position
     try:
-        return replace(position, marker=file.read(position.offset - size, size).data)
+        return replace(position, marker=marker_at(file, position.offset))
     except (OSError, NotALog):
         return position
     finally:

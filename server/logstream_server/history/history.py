@@ -14,12 +14,10 @@ from logstream_server.lines.filters import LineFilter
 from logstream_server.lines.framing import MARKER_BYTES, Flag, LineFramer, count_newlines
 from logstream_server.lines.ring import Entry
 from logstream_server.tailing.files import GONE_ERRNOS, LogFile, NotALog, raise_if_exhausted
-from logstream_server.tailing.siblings import find_content
+from logstream_server.tailing.siblings import find_content, marker_at
 from logstream_server.tailing.stream import Stream, StreamStatus
 
 log = logging.getLogger(__name__)
-
-BEHIND: Final = "the file was rotated or emptied a moment ago"
 
 BLOCK_BYTES: Final = 1 << 16
 MAX_BLOCK_BYTES: Final = 1 << 20
@@ -46,6 +44,19 @@ class Lost(Exception):
     def __init__(self, reason: str, lost_bytes: int | None) -> None:
         super().__init__(reason)
         self.reason, self.lost_bytes = reason, lost_bytes
+
+
+def wait_for_look(stream: Stream) -> None:
+    """Raises NotYet while the follower's next look tells where what was followed went."""
+    if stream.is_seen_soon():
+        raise NotYet("the file was rotated or emptied a moment ago")
+
+
+def wait_for_first_look(stream: Stream, head: Positions) -> None:
+    """Raises NotNow where nothing was followed yet, and nothing says that there is nothing: what there is may be what a
+    reader has read."""
+    if not head and stream.state.status in NO_ANSWER:
+        raise NotNow(stream.state.detail or "the file was not looked at yet")
 
 
 # -- the rest of a reader who is behind --------------------------------------------------------------------------------
@@ -116,10 +127,7 @@ def proof(position: Position) -> Mark:
 
 def _read_leg(file: LogFile, leg: Leg, max_bytes: int, max_line_bytes: int, raw: bool) -> list[Entry]:
     position = leg.position
-    before = position.marker
-    if not before and position.offset:
-        size = min(position.offset, MARKER_BYTES)
-        before = file.read(position.offset - size, size).data
+    before = position.marker or marker_at(file, position.offset)
     head = position.generation.head
     # By name it may be another file at each read, of which 32 bytes say little.
     head = head if position.offset < HEAD_BYTES or not file.keeps_open else b""
@@ -154,10 +162,7 @@ def _entry(generation: Generation, start: int, end: int, data: bytes, marker: by
 def tail_start(stream: Stream, lines: int, chosen: LineFilter, end: Positions) -> Positions:
     """Where the last `lines` lines (that pass) before `end` begin, in the current file; `end` where there is none any
     more. Raises NotNow."""
-    if not end and stream.state.status in NO_ANSWER:
-        raise NotNow(
-            stream.state.detail or "the file was not looked at yet"
-        )  # there may be a file, and who begins at nothing would get all of it
+    wait_for_first_look(stream, end)  # who begins at nothing would get all of it
     if not end or lines <= 0:
         return end
     last = end[-1]
@@ -169,7 +174,7 @@ def tail_start(stream: Stream, lines: int, chosen: LineFilter, end: Positions) -
         return end
     try:
         start = _start_in(file, last, wanted, chosen)
-        if not _still_holds(file, last):  # the follower has not seen that yet
+        if not still_holds(file, last):  # the follower has not seen that yet
             start = _start_where_it_went(stream, last, wanted, chosen)
     except NotALog:
         return end
@@ -185,12 +190,10 @@ def tail_start(stream: Stream, lines: int, chosen: LineFilter, end: Positions) -
 def _start_in(file: LogFile, last: Position, lines: int, chosen: LineFilter) -> Position:
     """The place in `file` where the last `lines` lines before `last` begin. Raises OSError, NotALog."""
     offset = _filtered_start(file, last.offset, lines, chosen) if chosen else find_lines(file, last.offset, lines)
-    size = min(offset, MARKER_BYTES)
-    marker = file.read(offset - size, size).data if size else b""
-    return Position(last.generation, offset, marker)
+    return Position(last.generation, offset, marker_at(file, offset))
 
 
-def _still_holds(file: LogFile, last: Position) -> bool:
+def still_holds(file: LogFile, last: Position) -> bool:
     """Whether what was followed up to `last` is there: it may be emptied, and its name lead to another file. Raises
     OSError, NotALog."""
     read = file.read(last.offset, 0, last.marker, head=last.generation.head)
@@ -201,8 +204,7 @@ def _start_where_it_went(stream: Stream, last: Position, lines: int, chosen: Lin
     """The same in the file that has the content now. Raises OSError, NotALog, NotYet."""
     file = find_content(stream.path, stream.roots, proof(last), keep_open=stream.keeps_open)
     if file is None:
-        if stream.is_seen_soon():
-            raise NotYet(BEHIND)
+        wait_for_look(stream)
         return last
     try:
         return _start_in(file, last, lines, chosen)

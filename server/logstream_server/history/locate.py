@@ -11,13 +11,14 @@ from typing import Final
 
 from logstream_server.lines.cursor import HEAD_BYTES, Cursor, Generation, Mark, Position
 from logstream_server.lines.framing import MARKER_BYTES
-from logstream_server.tailing.files import GONE_ERRNOS, LogFile, NotALog, given_back_on_error, raise_if_exhausted
+from logstream_server.tailing.files import GONE_ERRNOS, LogFile, NotALog, raise_if_exhausted
 from logstream_server.tailing.follow import RESAVE_BYTES
 from logstream_server.tailing.siblings import (
     Sibling,
     find_content,
     holds,
     leads_to_itself,
+    marker_at,
     open_sibling,
     settled_siblings,
     surely_holds,
@@ -117,21 +118,13 @@ def _locate_signed(stream: Stream, signed: Generation, mark: Mark) -> Position |
     position = Position(signed, mark.offset, seen[-MARKER_BYTES:])
     if not mark.matches(seen, position.marker):
         return None
-    if not mark.offset or (signed.end == mark.offset and _is_kept(stream, signed)):
-        return position  # nothing of it is needed to go on
+    if not mark.offset or (signed.end == mark.offset and signed in dict(stream.generations())):
+        return position  # nothing of it is needed to go on, and it was not emptied
     return (
         _hold_in(stream, signed, mark)
         or _find_beside(stream, replace(proof(position), inode=mark.inode), mark.offset)
         or _end_of_deleted(stream, mark)
     )
-
-
-def _is_kept(stream: Stream, generation: Generation) -> bool:
-    """Whether it was rotated away, a moment ago, and not emptied."""
-    file = stream.file_of(generation)
-    if file is not None:
-        file.release()
-    return file is not None
 
 
 def _is_one_of_many(stream: Stream, found: Generation, mark: Mark) -> bool:
@@ -151,10 +144,10 @@ def _begins_alike(stream: Stream, sibling: Sibling, mark: Mark) -> bool:
     file = open_sibling(sibling, stream.roots, keep_open=True) if sibling.stat.size >= mark.offset else None
     if file is None:
         return False
-    with given_back_on_error(file):
-        alike = surely_holds(file, mark)
-    file.release()
-    return alike
+    try:
+        return surely_holds(file, mark)
+    finally:
+        file.release()
 
 
 def _hold_in(stream: Stream, generation: Generation, mark: Mark) -> Position | None:
@@ -196,12 +189,6 @@ def _may_be(generation: Generation, mark: Mark) -> bool:
     if mark.inode is not None and generation.inode is not None and mark.inode != generation.inode:
         return mark.offset >= HEAD_BYTES
     return mark.offset > 0 or mark.inode is not None
-
-
-def marker_at(file: LogFile, offset: int) -> bytes:
-    """The bytes before an offset that prove it. Raises OSError, NotALog."""
-    size = min(offset, MARKER_BYTES)
-    return file.read(offset - size, size).data if size else b""
 
 
 def adopt(stream: Stream, file: LogFile) -> Generation | None:

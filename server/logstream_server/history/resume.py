@@ -16,13 +16,14 @@ from logstream_server.tailing.follow import Identity
 from logstream_server.tailing.siblings import (
     SETTLE_TRIES,
     Sibling,
+    marker_at,
     open_sibling,
     settled_siblings,
 )
 from logstream_server.tailing.stream import Stream, StreamStatus
 
-from .history import BEHIND, NO_ANSWER, NotNow, NotYet, tail_start
-from .locate import OLDER, adopt, find, marker_at
+from .history import NotNow, still_holds, tail_start, wait_for_first_look, wait_for_look
+from .locate import OLDER, adopt, find
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +76,10 @@ def _resume(stream: Stream, cursor: Cursor, tail: int | None) -> Resumed:
     head = stream.ring.head()[1]
     if cursor.stream != stream.name:
         return _fallback(stream, head, tail, f"the cursor belongs to the stream {cursor.stream!r}")
-    if not head and stream.state.status in NO_ANSWER:
-        raise NotNow(stream.state.detail or "the file was not looked at yet")  # it may be the one of the cursor
+    wait_for_first_look(stream, head)
     found, missing = find(stream, cursor)
-    if missing:
-        _wait_if_behind(stream)
+    if missing and _is_behind(stream):
+        wait_for_look(stream)
     if cursor.marks and not found:
         return _fallback(stream, head, tail, _why_lost((missing or cursor.marks)[-1]))
     # A file that was empty, and is known by nothing: what came after those that were found is read from its start.
@@ -122,16 +122,14 @@ def _with_missed(stream: Stream, found: list[Position]) -> tuple[list[Position],
         missed, unread, meets = _read_between(stream, _newer(stream, identities))
         if unread is None:
             break
-    if not meets:
-        _wait_if_behind(stream)
+    if not meets and _is_behind(stream):
+        wait_for_look(stream)
     return [*found, *(Position(generation, generation.begin) for generation in missed)], unread
 
 
 def _identities(stream: Stream, found: list[Position]) -> set[Identity]:
-    files = [file for position in found if (file := stream.file_of(position.generation)) is not None]
-    for file in files:
-        file.release()
-    return {file.identity for file in files}
+    wanted = {position.generation for position in found}
+    return {file.identity for generation, file in stream.generations() if generation in wanted}
 
 
 def _newer(stream: Stream, found: set[Identity]) -> list[Sibling]:
@@ -162,12 +160,6 @@ def _read_between(stream: Stream, siblings: list[Sibling]) -> tuple[list[Generat
     return missed, None, False
 
 
-def _wait_if_behind(stream: Stream) -> None:
-    """Raises NotYet while the next look tells what nothing else does."""
-    if _is_behind(stream) and stream.is_seen_soon():
-        raise NotYet(BEHIND)
-
-
 def _is_behind(stream: Stream) -> bool:
     """Whether the next look of the follower will find another file at the path than it has followed. Whoever has been
     with a server that looked later may have some of that already."""
@@ -190,11 +182,7 @@ def _is_behind(stream: Stream) -> bool:
 
 def _is_other(stream: Stream, file: LogFile, last: Position) -> bool:
     """Whether the file does not hold what was read of the current one, or, where inodes tell, is not that."""
-    followed = stream.file_of(last.generation)
-    if followed is not None:
-        followed.release()
-        if followed.keeps_open and followed.identity != file.identity:
-            return True
-    head = last.generation.head
-    read = file.read(last.offset, 0, last.marker, head=head)
-    return read.stat.size < last.offset or not read.intact or (not head and read.stat.size > 0)
+    followed = dict(stream.generations()).get(last.generation)
+    if followed is not None and followed.keeps_open and followed.identity != file.identity:
+        return True
+    return not still_holds(file, last) or (not last.generation.head and file.stat().size > 0)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from logstream_server.lines.cursor import HEAD_BYTES, Mark
-from logstream_server.lines.framing import MARKER_BYTES, LineFramer
+from logstream_server.lines.framing import LineFramer
 from logstream_server.lines.ring import EventKind, StreamEvent
 
 from . import follow
@@ -33,7 +33,7 @@ from .files import (
 from .ledger import Ledger
 from .missed import Found, Missed, Unsettled
 from .reading import Reading, find_rest, is_copy, is_resaved, last_line_start, mark_of, was_read
-from .siblings import holds
+from .siblings import holds, marker_at
 from .stream import Stream, StreamStatus
 from .watch import Watch
 
@@ -277,7 +277,7 @@ class Follower:
             # Many files begin with the same few bytes: where there is a copy, it was emptied and begun anew.
             rest = self._find_rest(reading)
         if is_cut_off and rest is None:
-            before = reading.file.read(max(0, size - MARKER_BYTES), min(size, MARKER_BYTES)).data
+            before = marker_at(reading.file, size)
             self._restart(reading, now, offset=size, before=before, head=head, detail=f"its end was cut off at {size}")
             return
         rest = rest or self._find_rest(reading)
@@ -482,7 +482,7 @@ class Follower:
             start = self.skip_known(self.stream, stat) or self._offset_given_up(file)
         if start:
             head = file.read(0, min(HEAD_BYTES, stat.size)).data
-        before = file.read(max(0, start - MARKER_BYTES), min(start, MARKER_BYTES)).data if start else b""
+        before = marker_at(file, start)
         generation = self._ledger.begin(file, begin=0 if at_end else start, head=head)
         framer = LineFramer(self.options.max_line_bytes, start, before)
         reading = Reading(generation, file, framer, now, seen=stat if at_end else None)

@@ -103,10 +103,7 @@ class Missed:
         with given_back_on_error(*files):
             self._wait_until_settled(now, older)
             firsts = [read_head(file) for file in files]  # before they are compared: what is compared has begun so
-            is_known = self._are_known(files, older, readings, current)
-            if emptied is not None:
-                copied = [is_begun_copy_of(file, emptied, newest, 0) for file in files]
-                is_known = [known or copy for known, copy in zip(is_known, copied, strict=True)]
+            is_known = self._are_known(files, older, readings, current, emptied)
             self._neighbours.learn(older, self._stream.roots)
         missed = []
         for file, first, is_old in zip(files, firsts, is_known, strict=True):
@@ -117,15 +114,21 @@ class Missed:
         return missed
 
     def _are_known(
-        self, files: Sequence[LogFile], older: Listing, readings: Sequence[Reading], current: Reading | None
+        self,
+        files: Sequence[LogFile],
+        older: Listing,
+        readings: Sequence[Reading],
+        current: Reading | None,
+        emptied: LogFile | None,
     ) -> list[bool]:
-        """Of each, whether it is a copy of what was read."""
+        """Of each, whether it is a copy of what was read, or of what is in the file now."""
         listed = {s.stat.identity for s in older.siblings}
         nameless = [r for r in readings if r.framer.offset and r.identity not in listed]
         known = (*self._ended, *map(mark_of, nameless))
         return [
             any(surely_holds(file, mark) for mark in known)
             or any(is_begun_copy(file, r, 0 if r is current else follow.RESAVE_BYTES) for r in readings)
+            or (emptied is not None and is_begun_copy_of(file, emptied, emptied.identity, 0))
             for file in files
         ]
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from logstream_server.lines.cursor import HEAD_BYTES, Mark
+from logstream_server.lines.framing import MARKER_BYTES
 
 from . import follow
 from .files import FileStat, LogFile, NotALog, given_back_on_error, raise_if_exhausted, stat_path
@@ -142,6 +143,12 @@ def read_head(file: LogFile) -> bytes:
         raise_if_exhausted(error)
         return b""
     return read.data if read.stat.identity == file.identity else b""
+
+
+def marker_at(file: LogFile, offset: int) -> bytes:
+    """The bytes before an offset that prove it. Raises OSError, NotALog."""
+    size = min(offset, MARKER_BYTES)
+    return file.read(offset - size, size).data if size else b""
 
 
 def holds(file: LogFile, mark: Mark) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from logstream_server.history.locate import OLDER, find, marker_at
+from logstream_server.history.locate import OLDER, find
 from logstream_server.lines.cursor import Cursor, Position, cursor_at
 from logstream_server.lines.framing import MARKER_BYTES
 
@@ -72,10 +72,3 @@ def test_few_bytes_that_one_file_begins_with_are_proof_enough(follow: Follow) ->
     followed = follow(BANNER, remote=True)
     (position,), _ = find(followed.stream, by_content(cursor_of(followed)))
     assert position == followed.head()[-1]
-
-
-@pytest.mark.parametrize("offset", [0, 5, 100])
-def test_the_bytes_that_prove_a_place_are_those_before_it(follow: Follow, offset: int) -> None:
-    followed = follow(as_bytes(LINES))
-    ((_, file),) = followed.stream.generations()
-    assert marker_at(file, offset) == as_bytes(LINES)[max(0, offset - MARKER_BYTES) : offset]

@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 from logstream_server.lines.cursor import Generation, Mark, Position
+from logstream_server.lines.framing import MARKER_BYTES
 from logstream_server.tailing import siblings
+from logstream_server.tailing.files import LogFile
 from logstream_server.tailing.siblings import (
     Listing,
     Neighbours,
     Sibling,
     find_content,
     list_siblings,
+    marker_at,
     settled_siblings,
 )
 
@@ -97,3 +100,11 @@ def test_content_is_found_by_what_a_reader_has_read_of_it(log: Path) -> None:
     found.release()
     rotated.unlink()
     assert find_content(str(log), (), mark, keep_open=True) is None
+
+
+@pytest.mark.parametrize("offset", [0, 5, 100])
+def test_the_bytes_that_prove_a_place_are_those_before_it(log: Path, offset: int) -> None:
+    log.write_bytes(CONTENT)
+    file = LogFile(str(log), (), keep_open=True)
+    assert marker_at(file, offset) == CONTENT[max(0, offset - MARKER_BYTES) : offset]
+    file.release()
