@@ -47,6 +47,8 @@ def test_the_minikube_sample_gives_lines_through_nginx(operator: Cluster, namesp
     finally:
         stream.kubectl("delete", "--filename", str(SAMPLE), "--ignore-not-found")
         log.unlink()
+    # It takes requests for every host name, also those of a LogStream whose own Ingress NGINX does not know yet.
+    wait_for("NGINX to forget it", lambda: fetch(f"{http}/").status == 404, timeout_s=60, every_s=0.5)
 
 
 def test_what_kubectl_shows(stream: LogStream) -> None:
