@@ -7,12 +7,13 @@ What cannot be proven is not found. Runs on the scheduler's threads.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import takewhile
 from typing import Final
 
 from logstream_server.lines.cursor import HEAD_BYTES, Cursor, Generation, Mark, Position
 from logstream_server.lines.framing import MARKER_BYTES
 from logstream_server.tailing.files import GONE_ERRNOS, LogFile, NotALog, raise_if_exhausted
-from logstream_server.tailing.follow import RESAVE_BYTES
+from logstream_server.tailing.follow import RESAVE_BYTES, Identity
 from logstream_server.tailing.siblings import (
     Sibling,
     find_content,
@@ -37,18 +38,19 @@ def find(stream: Stream, cursor: Cursor) -> tuple[list[Position], list[Mark]]:
     """Where the cursor's reader is, one position a file, and the marks of files that are not to be found."""
     found: dict[Generation, Position] = {}
     missing: list[Mark] = []
-    follows_found = False
+    read: Position | None = None  # the last that something was read of
+    before: Position | None = None  # that of the mark before
     for mark in _needed(stream, cursor.marks):
-        position = _locate(stream, mark)
+        position = (_locate_after(stream, before, mark) if before is not None else None) or _locate(stream, mark)
         if position is None:
             if not mark.is_over:
                 missing.append(mark)
-        elif follows_found and _says_nothing(mark, position.generation):
+        elif read is not None and _says_nothing(mark, position.generation):
             continue  # what came after the file before it is read from its start
         elif position.generation not in found or found[position.generation].offset < position.offset:
             found[position.generation] = position  # an empty file's mark may fit its successor of the same inode
-        if mark.offset:
-            follows_found = position is not None
+        before = position if mark.offset else None
+        read = position if mark.offset else read
     return list(found.values()), missing
 
 
@@ -74,7 +76,47 @@ def _locate(stream: Stream, mark: Mark) -> Position | None:
     newest = stream.newest_of(mark.inode) if mark.inode is not None and not mark.offset else None
     if newest is not None and newest.end == 0:
         return Position(newest, 0)  # it was empty when the cursor was taken, and stayed so
-    return _hold_in_any(stream, mark, newest)
+    found = _hold_in_any(stream, mark, newest)
+    if mark.is_over and mark.offset < RESAVE_BYTES and not (found and found.generation.inode == mark.inode is not None):
+        return _find_whole(stream, mark)
+    return found
+
+
+def _find_whole(stream: Stream, mark: Mark) -> Position | None:
+    """The only rotated file that ends at `mark`: where other files begin alike, these few bytes still say which it is
+    when they are all of it."""
+    siblings = settled_siblings(stream.path, rotated_only=True).siblings
+    alike = [each for each in siblings if each.stat.size == mark.offset and _begins_alike(stream, each, mark)]
+    return _position_in(stream, alike[0], mark) if len(alike) == 1 else None
+
+
+def _locate_after(stream: Stream, before: Position, mark: Mark) -> Position | None:
+    """The same where few bytes, or the inode of a file that is copied and emptied, prove nothing by themselves: in the
+    file that came next after `before`."""
+    if not 0 < mark.offset < RESAVE_BYTES:
+        return None
+    followed = dict(stream.generations()).get(before.generation)
+    newer = newer_than(stream, {followed.identity}) if followed is not None else None
+    if newer is None:
+        return None
+    for sibling in newer:
+        if sibling.stat.size:
+            return _position_in(stream, sibling, mark) if _begins_alike(stream, sibling, mark) else None
+    last = next(reversed(stream.ring.head()[1]), None)
+    return _hold_in(stream, last.generation, mark) if last is not None else None
+
+
+def newer_than(stream: Stream, identities: set[Identity]) -> list[Sibling] | None:
+    """The rotated files that are newer than all of those, oldest first. None where none of them has a rotated name:
+    nothing tells then what came after them."""
+    siblings = settled_siblings(stream.path, rotated_only=True).siblings
+    newer = list(takewhile(lambda sibling: sibling.stat.identity not in identities, siblings))
+    return newer[::-1] if len(newer) < len(siblings) else None
+
+
+def _position_in(stream: Stream, sibling: Sibling, mark: Mark) -> Position | None:
+    file = open_sibling(sibling, stream.roots, keep_open=stream.keeps_open)
+    return _position_at(stream, file, mark.offset) if file is not None else None
 
 
 def _hold_in_any(stream: Stream, mark: Mark, newest: Generation | None) -> Position | None:
@@ -100,8 +142,11 @@ def _hold_in_any(stream: Stream, mark: Mark, newest: Generation | None) -> Posit
 def _find_beside(stream: Stream, proof: Mark, offset: int, *, copies: bool = True) -> Position | None:
     """The place at `offset` in the file that `proof` fits, which the stream has not open."""
     file = find_content(stream.path, stream.roots, proof, keep_open=stream.keeps_open, copies=copies)
-    if file is None:
-        return None
+    return _position_at(stream, file, offset) if file is not None else None
+
+
+def _position_at(stream: Stream, file: LogFile, offset: int) -> Position | None:
+    """A place in a file that the stream takes over. None when it cannot be read."""
     try:
         marker = marker_at(file, offset)  # before the file is given away
     except (OSError, NotALog) as error:

@@ -7,7 +7,6 @@ Runs on the scheduler's threads. What lies before the head is then read as by an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import takewhile
 
 from logstream_server.lines.cursor import Cursor, Generation, Mark, Position, Positions
 from logstream_server.lines.filters import LineFilter
@@ -18,12 +17,11 @@ from logstream_server.tailing.siblings import (
     Sibling,
     marker_at,
     open_sibling,
-    settled_siblings,
 )
 from logstream_server.tailing.stream import Stream, StreamStatus
 
 from .history import NotNow, still_holds, tail_start, wait_for_first_look, wait_for_look
-from .locate import OLDER, adopt, find
+from .locate import OLDER, adopt, find, newer_than
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +117,7 @@ def _with_missed(stream: Stream, found: list[Position]) -> tuple[list[Position],
     unread: str | None = None
     meets = False
     for _ in range(SETTLE_TRIES):  # names may change while they are opened
-        missed, unread, meets = _read_between(stream, _newer(stream, identities))
+        missed, unread, meets = _read_between(stream, newer_than(stream, identities) or [])
         if unread is None:
             break
     if not meets and _is_behind(stream):
@@ -130,14 +128,6 @@ def _with_missed(stream: Stream, found: list[Position]) -> tuple[list[Position],
 def _identities(stream: Stream, found: list[Position]) -> set[Identity]:
     wanted = {position.generation for position in found}
     return {file.identity for generation, file in stream.generations() if generation in wanted}
-
-
-def _newer(stream: Stream, found: set[Identity]) -> list[Sibling]:
-    """The rotated files that are newer than those, oldest first. None where they have no rotated names: nothing tells
-    then what came after them."""
-    siblings = settled_siblings(stream.path, rotated_only=True).siblings
-    newer = list(takewhile(lambda sibling: sibling.stat.identity not in found, siblings))
-    return [] if len(newer) == len(siblings) else newer[::-1]
 
 
 def _read_between(stream: Stream, siblings: list[Sibling]) -> tuple[list[Generation], str | None, bool]:

@@ -93,7 +93,7 @@ Positions = tuple[Position, ...]
 class Mark:
     """A position as a token carries it: digests in place of bytes. Up to HEAD_BYTES `head` is that of all bytes before
     it; there `marker` is the generation's sign, if it has one. `is_over`: nothing more comes there, and it is needed
-    only to say where the start of the next file lies."""
+    only to say which file came next."""
 
     inode: int | None
     offset: int
@@ -163,13 +163,15 @@ def _is_read(position: Position) -> bool:
 
 
 def _last_read_before(positions: Positions) -> Position | None:
-    """Where the file ended that was read before the newest, of which nothing was read yet: no bytes say where that one
-    lies, and its inode stays when it is copied and emptied. None where one that is listed says it."""
-    if not positions or positions[-1].offset:
+    """Where the file ended that was read before the newest, of which so little was read yet that other files may begin
+    alike; and its inode stays when it is copied and emptied. None where one that is listed says it."""
+    if not positions or positions[-1].offset >= HEAD_BYTES:
         return None
     listed = {position.generation: position.offset for position in positions}
     generation = positions[-1].generation.before
     while generation is not None and not listed.get(generation):
+        if generation in listed and positions[-1].offset:
+            return None  # it came between, and is still to be read
         if generation.end and generation not in listed:
             return Position(generation, generation.end, generation.marker)
         generation = generation.before

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,54 +11,20 @@ import pytest
 
 from logstream_server.history import resume
 from logstream_server.history.history import NotNow, NotYet
-from logstream_server.history.resume import Resumed
 from logstream_server.lines.cursor import (
     Cursor,
     Generation,
     Mark,
     Position,
     Positions,
-    cursor_at,
-    encode_cursor,
-    parse_cursor,
 )
 from logstream_server.lines.ring import Ring
-from logstream_server.tailing.stream import KEPT_S, MEMORY, Stream, StreamState, StreamStatus
+from logstream_server.tailing.stream import MEMORY, Stream, StreamState, StreamStatus
 
-from ..followed import Follow, Followed, Told, as_bytes, numbered
+from ..followed import Follow, Followed, Told, as_bytes
 from ..process import few_descriptors
 from ..scenarios.harness import mounted, why_no_mount
-
-
-def come_back(followed: Followed, positions: Positions, **options: int) -> Resumed:
-    """With the cursor of `positions`, over the wire."""
-    token = encode_cursor(cursor_at("app.log", positions))
-    return resume.resume(followed.stream, parse_cursor(token), **options)
-
-
-def rest(followed: Followed, resumed: Resumed) -> list[str]:
-    """What is left for a reader who came back."""
-    assert (resumed.recovered, resumed.reason) == (True, None)
-    told = Told(followed.reader(resumed.positions))
-    assert told.lost == []
-    return told.lines
-
-
-LINES = numbered(1, 100)
-"""More than the bytes that prove a file."""
-
-
-def rotated(followed: Followed, *numbers: int, seen: bool = True) -> list[str]:
-    """Rotate and write the next file, so often; the lines of all. Not `seen`: between two looks."""
-    wanted: list[str] = []
-    for number in numbers:
-        added = [f"file {number}: {line}" for line in LINES]
-        followed.rotate()
-        followed.write(as_bytes(added))
-        if seen:
-            followed.settle()
-        wanted += added
-    return wanted
+from .returning import LINES, come_back, rest, rotated
 
 
 @pytest.mark.parametrize("remote", [False, True])
@@ -293,86 +258,6 @@ def test_files_with_the_same_banner_are_told_apart(follow: Follow, restarted: bo
     assert rest(followed, come_back(followed, had)) == ["old", banner, "new"]
 
 
-def test_a_short_file_that_was_rotated_is_known_to_the_server_that_gave_the_cursor(follow: Follow) -> None:
-    """By so few bytes no other one knows it."""
-    followed = follow(b"short\n", remote=True)
-    first = followed.head()
-    followed.rotate()
-    followed.add(b"new\n")
-    second = followed.head()
-    followed.rotate()
-    followed.write(b"newer\n")  # unseen: where the server knows these files, there are others
-    for had in (first, second):
-        with pytest.raises(NotYet):
-            come_back(followed, had)
-    followed.settle()
-    assert rest(followed, come_back(followed, first)) == ["new", "newer"]
-    assert rest(followed, come_back(followed, second)) == ["newer"]
-    followed.restart()
-    assert come_back(followed, first).recovered is False
-
-
-@pytest.mark.parametrize("remote", [False, True])
-def test_a_short_file_that_was_copied_and_emptied_is_known_to_the_server_that_gave_the_cursor(
-    follow: Follow, remote: bool
-) -> None:
-    """Whatever the file begins with now."""
-    followed = follow(b"== start ==\n", remote=remote)
-    had = followed.head()
-    followed.write(b"rest\n")
-    followed.copy_and_truncate()
-    followed.look()
-    followed.add(b"== start ==\nnew\n")
-    assert rest(followed, come_back(followed, had)) == ["rest", "== start ==", "new"]
-
-
-@pytest.mark.parametrize("remote", [False, True])
-def test_the_first_lines_of_a_file_that_was_rotated_long_ago_are_followed_by_the_next(
-    follow: Follow, remote: bool
-) -> None:
-    """The server knows its cursor, and has let go of the file."""
-    followed = follow(b"first\n", remote=remote)
-    had = followed.head()
-    followed.add(as_bytes(LINES))
-    followed.rotate()
-    followed.write(b"new\n")
-    followed.settle()
-    followed.stream.expire(time.monotonic() + 2 * KEPT_S)
-    assert len(followed.stream.generations()) == 1
-    assert rest(followed, come_back(followed, had)) == [*LINES, "new"]
-
-
-@pytest.mark.parametrize("remote", [False, True])
-def test_a_short_file_that_was_emptied_is_told_as_lost(follow: Follow, remote: bool) -> None:
-    """Also by the server that gave the cursor: what may have come between is not known."""
-    followed = follow(b"short\n", remote=remote)
-    had = followed.head()
-    followed.path.write_bytes(b"other\n")
-    followed.look()
-    back = come_back(followed, had)
-    assert back.recovered is False
-    assert back.reason is not None
-    assert "truncated" in back.reason
-    assert Told(followed.reader(back.positions)).lines == ["other"]
-
-
-@pytest.mark.parametrize("seen", [False, True])
-def test_a_few_bytes_that_several_files_begin_with_prove_nothing_to_another_server(follow: Follow, seen: bool) -> None:
-    """`seen`: whether it has followed both of them."""
-    followed = follow(b"== start ==\n", remote=True)
-    had = follow(there=False, remote=True).head()
-    assert rest(followed, come_back(followed, had)) == []
-    followed.rotate()
-    followed.write(b"== start ==\nnew\n")
-    if seen:
-        followed.look()
-    else:
-        followed.restart()
-    back = come_back(followed, had)
-    assert back.recovered is False
-    assert Told(followed.reader(back.positions)).lines == ["== start ==", "new"]
-
-
 def test_a_reader_who_is_many_files_behind_gets_each_of_them_once(follow: Follow) -> None:
     """Of a server that follows only the last ones, and remembers not all that it finds."""
     followed = follow(as_bytes(["first", *LINES]))
@@ -388,108 +273,6 @@ def test_a_reader_who_is_many_files_behind_gets_each_of_them_once(follow: Follow
             followed.settle()
         wanted += added
     assert rest(followed, come_back(followed, had)) == wanted
-
-
-def test_the_start_of_an_empty_file_is_not_that_of_what_came_into_it_after_it_was_copied_and_emptied(
-    follow: Follow,
-) -> None:
-    """To another server, which knows the file by nothing but its inode."""
-    other = follow()
-    begin = other.head()
-    wanted: list[str] = []
-    for number in (1, 2, 3):
-        added = [f"{number}: {line}" for line in LINES]
-        other.write(as_bytes(added))
-        other.copy_and_truncate()
-        other.path.with_name("app.log.1").rename(other.path.with_name(f"app.log-2026112{number}"))
-        wanted += added
-        if number == 1:
-            other.look()
-            reader = other.reader(begin)
-            told = Told()
-            while not told.lines:
-                chunk = reader.next()
-                assert chunk is not None
-                for entry in chunk.entries:
-                    told.add(entry)
-    assert [mark.offset > 0 for mark in cursor_at("app.log", reader.positions).marks] == [True, False]
-    followed = follow(there=False)
-    followed.add(b"new\n")
-    assert [*told.lines, *rest(followed, come_back(followed, reader.positions))] == [*wanted, "new"]
-
-
-@pytest.mark.parametrize("remote", [False, True])
-class TestAFileThatIsEmptyYet:
-    """No bytes say where its start lies; the end of the file that was read before it does, to any server."""
-
-    def test_it_was_copied_and_emptied_since(self, follow: Follow, remote: bool) -> None:
-        followed = follow(as_bytes(LINES), remote=remote)
-        wanted: list[str] = []
-        for number in (1, 2, 3):
-            followed.copy_and_truncate()
-            followed.path.with_name("app.log.1").rename(followed.path.with_name(f"app.log-2026112{number}"))
-            if number == 1:
-                followed.settle()
-                had = followed.head()
-            added = [f"{number}: {line}" for line in LINES]
-            followed.write(as_bytes(added))
-            wanted += added
-        followed.restart()
-        assert rest(followed, come_back(followed, had)) == wanted
-
-    def test_it_was_rotated_since(self, follow: Follow, remote: bool) -> None:
-        followed = follow(as_bytes(LINES), remote=remote)
-        followed.rotate()
-        followed.write(b"")
-        followed.settle()
-        had = followed.head()
-        wanted = [*(f"2: {line}" for line in LINES), "new"]
-        followed.write(as_bytes(wanted[:50]))
-        followed.restart()
-        followed.add(as_bytes(wanted[50:-1]))
-        followed.rotate()
-        followed.add(b"new\n")
-        assert rest(followed, come_back(followed, had)) == wanted
-
-    def test_another_that_is_empty_came_before_it(self, follow: Follow, remote: bool) -> None:
-        followed = follow(as_bytes(LINES), remote=remote)
-        for _ in range(2):
-            followed.rotate()
-            followed.write(b"")
-            followed.settle()
-        had = followed.head()
-        followed.write(b"new\n")
-        followed.restart()
-        assert rest(followed, come_back(followed, had)) == ["new"]
-
-    def test_an_older_one_was_found_late(self, follow: Follow, remote: bool) -> None:
-        """It is listed after the file that came before the newest, and is older than that by its name."""
-        followed = follow(b"", remote=remote)
-        followed.copy_and_truncate()
-        followed.path.unlink()
-        followed.write(as_bytes(LINES))
-        followed.settle()
-        followed.rotate()
-        followed.write(b"")
-        followed.look()
-        had = followed.head()
-        followed.restart()
-        followed.add(b"new\n")
-        assert rest(followed, come_back(followed, had)) == ["new"]
-
-    def test_the_file_before_it_was_deleted(self, follow: Follow, remote: bool) -> None:
-        """By then the inode says what it can."""
-        followed = follow(as_bytes(LINES), remote=remote)
-        followed.rotate()
-        followed.write(b"")
-        followed.settle()
-        had = followed.head()
-        followed.path.with_name("app.log.1").unlink()
-        followed.write(b"new\n")
-        followed.restart()
-        back = come_back(followed, had)
-        assert back.recovered is not remote
-        assert Told(followed.reader(back.positions)).lines == ["new"]
 
 
 @pytest.mark.parametrize("status", [StreamStatus.STARTING, StreamStatus.HUNG, StreamStatus.UNREADABLE])
@@ -509,68 +292,6 @@ def test_a_cursor_of_nothing_but_files_that_are_over_and_gone_is_lost(follow: Fo
     back = resume.resume(followed.stream, Cursor("app.log", (mark,)))
     assert back.recovered is False
     assert Told(followed.reader(back.positions)).lines == LINES
-
-
-class TestStartOfAFile:
-    """Where inodes prove nothing, a cursor from before the first line is only good for the server that gave it."""
-
-    def test_nothing_was_rotated(self, follow: Follow) -> None:
-        followed = follow(remote=True)
-        had = followed.head()
-        assert rest(followed, come_back(followed, had)) == []
-        followed.add(as_bytes(LINES))
-        assert rest(followed, come_back(followed, had)) == LINES
-
-    def test_rotated_before_and_after(self, follow: Follow) -> None:
-        followed = follow(b"before\n", remote=True, ring_bytes=2000)
-        followed.rotate()
-        followed.add(b"")
-        followed.settle()
-        had = followed.head()
-        wanted: list[str] = []
-        for number in range(3):
-            wanted += (added := [f"file {number}: {line}" for line in LINES])
-            followed.add(as_bytes(added))
-            followed.rotate()
-            followed.write(b"")
-            followed.settle()
-        assert rest(followed, come_back(followed, had)) == wanted
-
-    def test_files_came_and_went_before_it_had_a_line(self, follow: Follow) -> None:
-        followed = follow(remote=True)
-        had = followed.head()
-        followed.write(as_bytes(LINES))
-        followed.rotate()
-        followed.add(b"new\n")
-        assert rest(followed, come_back(followed, had)) == [*LINES, "new"]
-
-    @pytest.mark.parametrize("remote", [False, True])
-    def test_a_copy_was_made_and_it_is_empty_as_before(self, follow: Follow, remote: bool) -> None:
-        """The file comes after the copy from now on, and had the same inode before."""
-        followed = follow(b"before\n", remote=remote)
-        followed.copy_and_truncate()
-        followed.look()
-        had = followed.head()
-        followed.path.with_name("app.log.1").unlink()
-        followed.write(as_bytes(LINES))
-        followed.copy_and_truncate()
-        followed.look()
-        assert rest(followed, come_back(followed, had)) == LINES
-        now = followed.head()
-        followed.add(b"new\n")
-        assert rest(followed, come_back(followed, had)) == [*LINES, "new"]
-        assert rest(followed, come_back(followed, now)) == ["new"]
-
-    def test_another_server_says_that_it_cannot_tell(self, follow: Follow) -> None:
-        followed = follow(remote=True)
-        had = followed.head()
-        followed.add(as_bytes(LINES))
-        followed.restart()
-        resumed = come_back(followed, had)
-        assert resumed.recovered is False
-        assert resumed.reason is not None
-        assert "only the server knows that gave it" in resumed.reason
-        assert Told(followed.reader(resumed.positions)).lines == LINES
 
 
 def test_a_cursor_of_another_stream_is_not_ours(follow: Follow) -> None:

@@ -180,20 +180,24 @@ def test_a_reader_many_files_behind_has_a_token_that_is_accepted() -> None:
     assert len(token) < MAX_TOKEN
 
 
-def test_the_start_of_a_file_is_told_by_the_end_of_the_one_before_it() -> None:
-    """And of no other: those that are listed, or empty, do not say it."""
+def test_the_first_bytes_of_a_file_are_told_by_the_end_of_the_one_before_it() -> None:
+    """And of no other: those that are listed, or empty, do not say it. Further on, the file itself does."""
     first = Generation(1, 7, b"x" * 256, end=300, marker=b"y" * MARKER_BYTES)
     empty = Generation(2, 8, end=0, before=first)
     newest = Generation(3, 9, before=empty)
     over, start = parse_cursor(encode_cursor(cursor_at("a", (Position(newest, 0),)))).marks
     assert over == replace(Mark.of(Position(first, 300, first.marker)), is_over=True)
     assert start == Mark.of(Position(newest, 0))
-    assert len(cursor_at("a", (Position(newest, 1, b"z"),)).marks) == 1
+    newest.head = b"z" * HEAD_BYTES
+    for offset, count in ((1, 2), (HEAD_BYTES - 1, 2), (HEAD_BYTES, 1)):
+        assert len(cursor_at("a", (Position(newest, offset, b"z" * MARKER_BYTES),)).marks) == count
     listed = cursor_at("a", (Position(first, 100, b"x" * MARKER_BYTES), Position(newest, 0)))
     assert [(mark.inode, mark.is_over) for mark in listed.marks] == [(7, False), (9, False)]
     empty.end = None  # late lines may still come there
     late = cursor_at("a", (Position(empty, 0), Position(newest, 0)))
     assert [(mark.inode, mark.is_over) for mark in late.marks] == [(8, False), (7, True), (9, False)]
+    begun = cursor_at("a", (Position(empty, 0), Position(newest, 1, b"z")))  # which comes after that one
+    assert [(mark.inode, mark.is_over) for mark in begun.marks] == [(8, False), (9, False)]
 
 
 def test_positions_keep_their_order_and_their_inodes() -> None:
