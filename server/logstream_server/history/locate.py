@@ -7,7 +7,7 @@ What cannot be proven is not found. Runs on the scheduler's threads.
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import takewhile
+from itertools import takewhile, zip_longest
 from typing import Final
 
 from logstream_server.lines.cursor import HEAD_BYTES, Cursor, Generation, Mark, Position
@@ -38,10 +38,10 @@ def find(stream: Stream, cursor: Cursor) -> tuple[list[Position], list[Mark]]:
     """Where the cursor's reader is, one position a file, and the marks of files that are not to be found."""
     found: dict[Generation, Position] = {}
     missing: list[Mark] = []
-    read: Position | None = None  # the last that something was read of
-    before: Position | None = None  # that of the mark before
+    read: Position | None = None
     for mark in _needed(stream, cursor.marks):
-        position = (_locate_after(stream, before, mark) if before is not None else None) or _locate(stream, mark)
+        position = _locate_after(stream, read, mark) if read is not None and mark.follows else None
+        position = position or _locate(stream, mark)
         if position is None:
             if not mark.is_over:
                 missing.append(mark)
@@ -49,15 +49,18 @@ def find(stream: Stream, cursor: Cursor) -> tuple[list[Position], list[Mark]]:
             continue  # what came after the file before it is read from its start
         elif position.generation not in found or found[position.generation].offset < position.offset:
             found[position.generation] = position  # an empty file's mark may fit its successor of the same inode
-        before = position if mark.offset else None
-        read = position if mark.offset else read
+        if mark.offset:
+            read = position
     return list(found.values()), missing
 
 
 def _needed(stream: Stream, marks: tuple[Mark, ...]) -> list[Mark]:
-    """Where this server knows the newest file by its sign, nothing else must say where that begins."""
-    is_known = bool(marks) and stream.signed(marks[-1].marker) is not None
-    return [mark for mark in marks if not (mark.is_over and is_known)]
+    """Where this server knows a file by its sign, nothing else must say where that begins."""
+    return [
+        mark
+        for mark, after in zip_longest(marks, marks[1:])
+        if not (mark.is_over and after is not None and stream.signed(after.marker) is not None)
+    ]
 
 
 def _says_nothing(mark: Mark, generation: Generation) -> bool:
@@ -93,8 +96,6 @@ def _find_whole(stream: Stream, mark: Mark) -> Position | None:
 def _locate_after(stream: Stream, before: Position, mark: Mark) -> Position | None:
     """The same where few bytes, or the inode of a file that is copied and emptied, prove nothing by themselves: in the
     file that came next after `before`."""
-    if not 0 < mark.offset < RESAVE_BYTES:
-        return None
     followed = dict(stream.generations()).get(before.generation)
     newer = newer_than(stream, {followed.identity}) if followed is not None else None
     if newer is None:

@@ -5,8 +5,8 @@ bytes just before the offset says that nothing was rewritten below it. Any serve
 token without state of its own. Not here: reading files (history) or deciding which file to try (resume).
 
 Token, before base64url: version (1 byte), length of the stream's name (2), name in UTF-8, then per position: flags (1;
-bit 0: the inode counts), inode (8), offset (8), head digest (8), marker digest (8); last a CRC-32 of all that (4). Big
-endian.
+1: the inode counts, 2: `is_over`, 4: `follows`), inode (8), offset (8), head digest (8), marker digest (8); last a
+CRC-32 of all that (4). Big endian.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ MAX_TOKEN: Final = 4096
 """Characters in a token."""
 _HAS_INODE: Final = 1
 _IS_OVER: Final = 2
+_FOLLOWS: Final = 4
 MAX_LISTED: Final = 64
 """Of so many positions the token is within MAX_TOKEN."""
 
@@ -93,13 +94,15 @@ Positions = tuple[Position, ...]
 class Mark:
     """A position as a token carries it: digests in place of bytes. Up to HEAD_BYTES `head` is that of all bytes before
     it; there `marker` is the generation's sign, if it has one. `is_over`: nothing more comes there, and it is needed
-    only to say which file came next."""
+    only to say which file came next. `follows`: empty files aside, its file came next after that of the last mark
+    before it that says how far a file was read."""
 
     inode: int | None
     offset: int
     head: bytes
     marker: bytes
     is_over: bool = False
+    follows: bool = False
 
     @classmethod
     def of(cls, position: Position) -> Mark:
@@ -139,11 +142,18 @@ class Cursor:
 def cursor_at(stream: str, positions: Positions) -> Cursor:
     """The cursor of a reader that is at `positions`."""
     listed = _listed(positions)
-    marks = tuple(Mark.of(p) for p in listed)
-    before = _last_read_before(positions)
-    if before is not None and listed[-1] is positions[-1]:
-        marks = (*marks[:-1], replace(Mark.of(before), is_over=True), marks[-1])
-    return Cursor(stream, marks)
+    offsets = {position.generation: position.offset for position in positions}
+    marks: list[Mark] = []
+    read: Generation | None = None
+    for position in listed:
+        before = _anchor(position, offsets) if read is None or position is positions[-1] else None
+        if before is not None and before.generation is not read:
+            marks.append(replace(Mark.of(before), is_over=True))
+            read = before.generation
+        is_next = read is not None and read is _before(position.generation)
+        marks.append(replace(Mark.of(position), follows=is_next and 0 < position.offset < HEAD_BYTES))
+        read = position.generation if position.offset else read
+    return Cursor(stream, tuple(marks))
 
 
 def _listed(positions: Positions) -> list[Position]:
@@ -162,20 +172,25 @@ def _is_read(position: Position) -> bool:
     return end is not None and position.offset >= end
 
 
-def _last_read_before(positions: Positions) -> Position | None:
-    """Where the file ended that was read before the newest, of which so little was read yet that other files may begin
+def _before(generation: Generation) -> Generation | None:
+    """The one that came directly before it, empty ones aside."""
+    before = generation.before
+    while before is not None and not before.head and not before.end:
+        before = before.before
+    return before
+
+
+def _anchor(position: Position, offsets: dict[Generation, int]) -> Position | None:
+    """Where the file ended that was read before this one, of which so little was read yet that other files may begin
     alike; and its inode stays when it is copied and emptied. None where one that is listed says it."""
-    if not positions or positions[-1].offset >= HEAD_BYTES:
+    if position.offset >= HEAD_BYTES:
         return None
-    listed = {position.generation: position.offset for position in positions}
-    generation = positions[-1].generation.before
-    while generation is not None and not listed.get(generation):
-        if generation in listed and positions[-1].offset:
-            return None  # it came between, and is still to be read
-        if generation.end and generation not in listed:
-            return Position(generation, generation.end, generation.marker)
-        generation = generation.before
-    return None
+    generation = _before(position.generation)
+    while not position.offset and generation is not None and offsets.get(generation) == 0:
+        generation = _before(generation)  # of which nothing was read either
+    if generation is None or generation in offsets or not generation.end:
+        return None
+    return Position(generation, generation.end, generation.marker)
 
 
 def encode_cursor(cursor: Cursor) -> str:
@@ -183,7 +198,8 @@ def encode_cursor(cursor: Cursor) -> str:
     name = cursor.stream.encode("utf-8", "surrogatepass")
     parts = [struct.pack(">BH", VERSION, len(name)), name]
     for mark in cursor.marks:
-        flags = (0 if mark.inode is None else _HAS_INODE) | (_IS_OVER if mark.is_over else 0)
+        flags = 0 if mark.inode is None else _HAS_INODE
+        flags |= (_IS_OVER if mark.is_over else 0) | (_FOLLOWS if mark.follows else 0)
         parts.append(_MARK.pack(flags, (mark.inode or 0) & 0xFFFFFFFFFFFFFFFF, mark.offset, mark.head, mark.marker))
     raw = b"".join(parts)
     return urlsafe_b64encode(raw + struct.pack(">I", binascii.crc32(raw))).rstrip(b"=").decode("ascii")
@@ -213,13 +229,12 @@ def _parse_body(token: str, body: bytes) -> Cursor:
         stream = name.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         raise BadCursor(token, "the stream's name in it is not text") from None
-    return Cursor(
-        stream,
-        tuple(
-            Mark(inode if flags & _HAS_INODE else None, offset, head, marker, bool(flags & _IS_OVER))
-            for flags, inode, offset, head, marker in _MARK.iter_unpack(marks)
-        ),
-    )
+    return Cursor(stream, tuple(_parse_mark(*parts) for parts in _MARK.iter_unpack(marks)))
+
+
+def _parse_mark(flags: int, inode: int, offset: int, head: bytes, marker: bytes) -> Mark:
+    known = inode if flags & _HAS_INODE else None
+    return Mark(known, offset, head, marker, is_over=bool(flags & _IS_OVER), follows=bool(flags & _FOLLOWS))
 
 
 def _digest(data: bytes) -> bytes:

@@ -195,9 +195,27 @@ def test_the_first_bytes_of_a_file_are_told_by_the_end_of_the_one_before_it() ->
     assert [(mark.inode, mark.is_over) for mark in listed.marks] == [(7, False), (9, False)]
     empty.end = None  # late lines may still come there
     late = cursor_at("a", (Position(empty, 0), Position(newest, 0)))
-    assert [(mark.inode, mark.is_over) for mark in late.marks] == [(8, False), (7, True), (9, False)]
-    begun = cursor_at("a", (Position(empty, 0), Position(newest, 1, b"z")))  # which comes after that one
-    assert [(mark.inode, mark.is_over) for mark in begun.marks] == [(8, False), (9, False)]
+    assert [(mark.inode, mark.is_over) for mark in late.marks] == [(7, True), (8, False), (9, False)]
+
+
+def test_what_follows_a_file_that_was_read_says_so() -> None:
+    """Of few bytes only, and not where another that has bytes came between."""
+    first = Generation(1, 7, b"x" * 256, end=300, marker=b"y" * MARKER_BYTES)
+    second = Generation(2, 8, b"y" * 20, before=first)
+    newest = Generation(3, 9, b"z" * HEAD_BYTES, before=second)
+    places = {
+        (20, 1): [(7, True, False), (8, False, True), (9, False, True)],
+        (0, 1): [(7, True, False), (8, False, False), (9, False, False)],
+        (20, HEAD_BYTES): [(7, True, False), (8, False, True), (9, False, False)],
+    }
+    for (in_second, in_newest), expected in places.items():
+        seen = Position(second, in_second, second.head[:in_second])
+        cursor = cursor_at("a", (seen, Position(newest, in_newest, b"z" * min(MARKER_BYTES, in_newest))))
+        assert parse_cursor(encode_cursor(cursor)) == cursor
+        assert [(mark.inode, mark.is_over, mark.follows) for mark in cursor.marks] == expected
+    second.end = 20
+    between = cursor_at("a", (Position(first, 100, b"x" * MARKER_BYTES), Position(newest, 1, b"z")))
+    assert [(mark.inode, mark.follows) for mark in between.marks] == [(7, False), (8, False), (9, True)]
 
 
 def test_positions_keep_their_order_and_their_inodes() -> None:
