@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import takewhile, zip_longest
 from typing import Final
 
-from logstream_server.lines.cursor import HEAD_BYTES, Cursor, Generation, Mark, Position
+from logstream_server.lines.cursor import HEAD_BYTES, OLDER, Cursor, Generation, Mark, Position
 from logstream_server.lines.framing import MARKER_BYTES
 from logstream_server.tailing.files import GONE_ERRNOS, LogFile, NotALog, raise_if_exhausted
 from logstream_server.tailing.follow import RESAVE_BYTES, Identity
@@ -21,6 +21,7 @@ from logstream_server.tailing.siblings import (
     leads_to_itself,
     marker_at,
     open_sibling,
+    past_generation,
     settled_siblings,
     surely_holds,
 )
@@ -30,13 +31,11 @@ from .history import NotNow, proof
 
 LIKELY: Final = 16
 """So many of the newest rotated files are asked whether they begin like another: each costs a look at a file."""
-OLDER: Final = -1
-"""The id and the last ring entry of files that were rotated away before the ring began."""
 
 
 def find(stream: Stream, cursor: Cursor) -> tuple[list[Position], list[Mark]]:
     """Where the cursor's reader is, one position a file, and the marks of files that are not to be found."""
-    found: dict[Generation, Position] = {}
+    found: dict[Generation, tuple[Position, Mark]] = {}
     missing: list[Mark] = []
     read: Position | None = None
     for mark in _needed(stream, cursor.marks):
@@ -47,11 +46,17 @@ def find(stream: Stream, cursor: Cursor) -> tuple[list[Position], list[Mark]]:
                 missing.append(mark)
         elif read is not None and _says_nothing(mark, position.generation):
             continue  # what came after the file before it is read from its start
-        elif position.generation not in found or found[position.generation].offset < position.offset:
-            found[position.generation] = position  # an empty file's mark may fit its successor of the same inode
+        elif position.generation not in found or _says_more(mark, found[position.generation][1]):
+            found[position.generation] = position, mark
         if mark.offset:
             read = position
-    return list(found.values()), missing
+    return [position for position, _ in found.values()], missing
+
+
+def _says_more(mark: Mark, other: Mark) -> bool:
+    """Of two in one file. An empty file's mark may fit its successor of the same inode; that a file is over is said of
+    files that are not listed."""
+    return (not mark.is_over, mark.offset) > (not other.is_over, other.offset)
 
 
 def _needed(stream: Stream, marks: tuple[Mark, ...]) -> list[Mark]:
@@ -243,15 +248,15 @@ def adopt(stream: Stream, file: LogFile) -> Generation | None:
     The stream takes the reference to the file over. None when it cannot be read.
     """
     try:
-        stat = file.stat()
-        head = file.read(0, min(HEAD_BYTES, stat.size)).data
+        past = past_generation(file)
     except (OSError, NotALog) as error:
         file.release()
         raise_if_exhausted(error)
         return None
-    known = stream.remembered(stat.identity.inode, head, stat.size)
+    size, inode = past.end or 0, file.identity.inode
+    known = stream.remembered(inode, past.head, size)
     kept = stream.file_of(known) if known is not None else None
-    if known is not None and _is_another(known, kept, file, stat.size):
+    if known is not None and _is_another(known, kept, file, size):
         if kept is not None:
             kept.release()
         known = kept = None
@@ -262,8 +267,10 @@ def adopt(stream: Stream, file: LogFile) -> Generation | None:
             stream.keep(known, file)
         kept.release()
         return known
-    generation = known or Generation(OLDER, stat.identity.inode, head, 0, stat.size, OLDER)
-    stream.keep_for_a_while(generation, file, stat.identity.inode)
+    generation = known or past
+    if generation.id == OLDER and size > (generation.end or 0):  # late lines
+        generation.end, generation.marker = size, past.marker
+    stream.keep_for_a_while(generation, file, inode)
     return generation
 
 

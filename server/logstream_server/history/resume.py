@@ -7,8 +7,9 @@ Runs on the scheduler's threads. What lies before the head is then read as by an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
-from logstream_server.lines.cursor import Cursor, Generation, Mark, Position, Positions
+from logstream_server.lines.cursor import OLDER, Cursor, Generation, Mark, Position, Positions
 from logstream_server.lines.filters import LineFilter
 from logstream_server.tailing.files import LogFile, NotALog, raise_if_exhausted
 from logstream_server.tailing.follow import Identity
@@ -21,7 +22,7 @@ from logstream_server.tailing.siblings import (
 from logstream_server.tailing.stream import Stream, StreamStatus
 
 from .history import NotNow, still_holds, tail_start, wait_for_first_look, wait_for_look
-from .locate import OLDER, adopt, find, newer_than
+from .locate import adopt, find, newer_than
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def _resume(stream: Stream, cursor: Cursor, tail: int | None) -> Resumed:
         return _fallback(stream, head, tail, f"the cursor belongs to the stream {cursor.stream!r}")
     wait_for_first_look(stream, head)
     found, missing = find(stream, cursor)
-    if missing and _is_behind(stream):
+    if (missing or _is_ahead(found)) and _is_behind(stream):
         wait_for_look(stream)
     if cursor.marks and not found:
         return _fallback(stream, head, tail, _why_lost((missing or cursor.marks)[-1]))
@@ -85,6 +86,11 @@ def _resume(stream: Stream, cursor: Cursor, tail: int | None) -> Resumed:
     positions, unread = _with_missed(stream, found)
     lost += [unread] if unread is not None else []
     return Resumed(_in_order(positions), not lost, lost[-1] if lost else None)
+
+
+def _is_ahead(found: list[Position]) -> bool:
+    """Whether a file that was not followed comes after one that was: the next look will find it, too, as a new one."""
+    return any(before.generation.id != OLDER and after.generation.id == OLDER for before, after in pairwise(found))
 
 
 def _in_order(positions: list[Position]) -> Positions:
@@ -122,6 +128,8 @@ def _with_missed(stream: Stream, found: list[Position]) -> tuple[list[Position],
             break
     if not meets and _is_behind(stream):
         wait_for_look(stream)
+    for before, after in pairwise([found[-1].generation, *missed]):
+        after.before = before
     return [*found, *(Position(generation, generation.begin) for generation in missed)], unread
 
 

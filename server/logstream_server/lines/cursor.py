@@ -26,6 +26,8 @@ VERSION: Final = 1
 HEAD_BYTES: Final = 256
 """How many bytes from the file's start identify it; fewer while the reader is still within them."""
 
+OLDER: Final = -1
+"""The id and the last ring entry of files that were rotated away before the ring began."""
 _MARK: Final = struct.Struct(">BQQ8s8s")
 MAX_TOKEN: Final = 4096
 """Characters in a token."""
@@ -55,7 +57,7 @@ class Generation:
     `head` grows to HEAD_BYTES as the file does; `inode` is None where inode numbers prove nothing (remote file
     systems). `begin` is the first offset that belongs to it (not 0 when a file was shortened to a part that had gone
     out already), `end` the last, once it is known that nothing more will come, and `retired_seq` the ring's entry that
-    said so (-1: it ended before the ring began). `forgotten`: it stands for one, and all before it, of which nothing
+    said so (OLDER: it ended before the ring began). `forgotten`: it stands for one, and all before it, of which nothing
     is known any more but that there was something to read. `sign`: 8 bytes that no other generation has: nothing else
     tells files apart that are empty or begin alike, and only the server that chose them can. `before` is the one that
     began before it, and `marker` the bytes before `end`: they say where the start of a file lies.
@@ -182,13 +184,13 @@ def _before(generation: Generation) -> Generation | None:
 
 def _anchor(position: Position, offsets: dict[Generation, int]) -> Position | None:
     """Where the file ended that was read before this one, of which so little was read yet that other files may begin
-    alike; and its inode stays when it is copied and emptied. None where one that is listed says it."""
+    alike; and its inode stays when it is copied and emptied. None where that one was not read to its end."""
     if position.offset >= HEAD_BYTES:
         return None
     generation = _before(position.generation)
     while not position.offset and generation is not None and offsets.get(generation) == 0:
         generation = _before(generation)  # of which nothing was read either
-    if generation is None or generation in offsets or not generation.end:
+    if generation is None or not generation.end or offsets.get(generation, generation.end) < generation.end:
         return None
     return Position(generation, generation.end, generation.marker)
 

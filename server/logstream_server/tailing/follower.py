@@ -465,7 +465,7 @@ class Follower:
         """There was no file at the first look: one that comes is read from its start, and what was rotated away before
         is no news."""
         if self._first:
-            self._missed.begin(None)
+            self._ledger.comes_after(self._missed.begin(None))
         self._first, self.from_start = False, True
 
     def _begin(self, file: LogFile, now: float, *, kind: EventKind, at_end: bool = False) -> None:
@@ -474,7 +474,7 @@ class Follower:
         stat = file.stat()
         if self._first:
             with given_back_on_error(file):
-                self._missed.begin(stat.identity)
+                self._ledger.comes_after(self._missed.begin(stat.identity))
         head = file.read(0, min(HEAD_BYTES, stat.size)).data if at_end and stat.size else b""
         if at_end:
             start = last_line_start(file, stat.size, self.options.max_line_bytes)

@@ -41,6 +41,12 @@ class Ledger:
         self._stream.keep(generation, file)
         return generation
 
+    def comes_after(self, past: Generation | None) -> None:
+        """The first that begins, yet to come."""
+        self._newest = past
+        if past is not None and past.inode is not None:
+            self._stream.remember(past, past.inode)
+
     def _chain(self, generation: Generation) -> None:
         generation.before = self._newest
         self._newest = last = generation

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from logstream_server.lines.cursor import Mark
+from logstream_server.lines.cursor import Generation, Mark
 
 from . import follow
 from .files import LogFile, given_back_on_error, stat_or_none, stat_path
@@ -24,6 +24,7 @@ from .siblings import (
     Neighbours,
     Sibling,
     leads_to_itself,
+    newest_past,
     open_sibling,
     read_head,
     settled_siblings,
@@ -62,11 +63,13 @@ class Missed:
         self._folder_mtime_ns: int | None = None
         self._unsettled_since: float | None = None
 
-    def begin(self, newest: follow.Identity | None) -> None:
-        """What is there at the first look is no news. `newest`: what the path led to then; None: to no file."""
+    def begin(self, newest: follow.Identity | None) -> Generation | None:
+        """What is there at the first look is no news; the last file of that. `newest`: what the path led to then; None:
+        to no file."""
         older = None if newest is None else self._older_siblings(newest)
         listing = older or settled_siblings(self._stream.path, rotated_only=True)
         self._neighbours.learn(listing, self._stream.roots)
+        return newest_past(listing.siblings, self._stream.roots)
 
     def may_be_more(self) -> bool:
         """Whether the folder has other names than when this was last asked. An empty file shows nothing of a

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from logstream_server.lines.cursor import HEAD_BYTES, Mark
+from logstream_server.lines.cursor import HEAD_BYTES, OLDER, Generation, Mark
 from logstream_server.lines.framing import MARKER_BYTES
 
 from . import follow
@@ -149,6 +149,29 @@ def marker_at(file: LogFile, offset: int) -> bytes:
     """The bytes before an offset that prove it. Raises OSError, NotALog."""
     size = min(offset, MARKER_BYTES)
     return file.read(offset - size, size).data if size else b""
+
+
+def past_generation(file: LogFile) -> Generation:
+    """A rotated file as one that ended before the ring began. Raises OSError, NotALog."""
+    stat = file.stat()
+    head = file.read(0, min(HEAD_BYTES, stat.size)).data
+    marker = marker_at(file, stat.size)
+    return Generation(OLDER, stat.identity.inode, head, 0, stat.size, OLDER, marker=marker)
+
+
+def newest_past(siblings: Sequence[Sibling], roots: tuple[str, ...]) -> Generation | None:
+    """The same of the first of them that has any bytes; None where that cannot be read."""
+    sibling = next((each for each in siblings if each.stat.size), None)
+    file = open_sibling(sibling, roots, keep_open=True) if sibling is not None else None
+    if file is None:
+        return None
+    try:
+        return past_generation(file)
+    except (OSError, NotALog) as error:
+        raise_if_exhausted(error)
+        return None
+    finally:
+        file.release()
 
 
 def holds(file: LogFile, mark: Mark) -> bool:

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from logstream_server.history.history import NotYet
+from logstream_server.history.reader import Reader
 from logstream_server.lines.cursor import Position, cursor_at
 from logstream_server.tailing.stream import KEPT_S
 
@@ -22,6 +23,17 @@ def rotate(followed: Followed, number: int, *, copied: bool) -> None:
     else:
         followed.rotate()
     followed.path.with_name("app.log.1").rename(followed.path.with_name(f"app.log-2026112{number}"))
+
+
+def next_lines(reader: Reader) -> list[str]:
+    """Of the next part of a file that has some."""
+    told = Told()
+    while not told.lines:
+        chunk = reader.next()
+        assert chunk is not None
+        for entry in chunk.entries:
+            told.add(entry)
+    return told.lines
 
 
 def test_a_short_file_that_was_rotated_is_known_to_the_server_that_gave_the_cursor(follow: Follow) -> None:
@@ -119,16 +131,11 @@ def test_the_start_of_an_empty_file_is_not_that_of_what_came_into_it_after_it_wa
         if number == 1:
             other.look()
             reader = other.reader(begin)
-            told = Told()
-            while not told.lines:
-                chunk = reader.next()
-                assert chunk is not None
-                for entry in chunk.entries:
-                    told.add(entry)
+            told = next_lines(reader)
     assert [mark.offset > 0 for mark in cursor_at("app.log", reader.positions).marks] == [True, False]
     followed = follow(there=False)
     followed.add(b"new\n")
-    assert [*told.lines, *rest(followed, come_back(followed, reader.positions))] == [*wanted, "new"]
+    assert [*told, *rest(followed, come_back(followed, reader.positions))] == [*wanted, "new"]
 
 
 def wander(followed: Followed, before: list[str], *, copied: bool) -> list[str]:
@@ -173,6 +180,37 @@ class TestAFileThatHasBegun:
         followed.write(b"new\n")
         followed.restart()
         assert rest(followed, come_back(followed, had)) == ["new"]
+
+    def test_its_server_began_with_it(self, follow: Follow, remote: bool, copied: bool) -> None:
+        """And found what was rotated before beside it."""
+        followed = follow(as_bytes(["== start ==", *LINES]), remote=remote)
+        rotate(followed, 1, copied=copied)
+        followed.write(b"== start ==\n")
+        followed.restart()
+        had = followed.head()
+        followed.write(b"second\n")
+        rotate(followed, 2, copied=copied)
+        followed.write(b"== start ==\n")
+        followed.restart()
+        assert rest(followed, come_back(followed, had)) == ["second", "== start =="]
+
+    def test_it_is_one_of_many_that_a_server_found(self, follow: Follow, remote: bool, copied: bool) -> None:
+        """And never followed."""
+        followed = follow(as_bytes(["== start ==", *LINES]), remote=remote)
+        had = followed.head()
+        for number in range(1, 5):
+            rotate(followed, number, copied=copied)
+            followed.write(as_bytes(["== start ==", f"file {number}"]))
+        followed.restart()
+        lines: list[str] = []
+        while len(lines) < 8:
+            back = come_back(followed, had)
+            assert (back.recovered, back.reason) == (True, None)
+            reader = followed.reader(back.positions, chunk_bytes=1)
+            lines += next_lines(reader)
+            had = reader.positions
+            followed.restart()
+        assert lines == [line for number in range(1, 5) for line in ("== start ==", f"file {number}")]
 
 
 @pytest.mark.parametrize("copied", [False, True])

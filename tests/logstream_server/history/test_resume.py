@@ -21,7 +21,7 @@ from logstream_server.lines.cursor import (
 from logstream_server.lines.ring import Ring
 from logstream_server.tailing.stream import MEMORY, Stream, StreamState, StreamStatus
 
-from ..followed import Follow, Followed, Told, as_bytes
+from ..followed import Follow, Followed, Told, as_bytes, numbered
 from ..process import few_descriptors
 from ..scenarios.harness import mounted, why_no_mount
 from .returning import LINES, come_back, rest, rotated
@@ -205,6 +205,20 @@ class TestAnotherServerHasSeenMore:
         self.waits_for_a_look(followed, had)
         followed.add(b"and on\n")
         assert rest(followed, come_back(followed, had)) == ["and on"]
+
+    @pytest.mark.parametrize("begun", [["banner"], numbered(1000, 1100)])
+    def test_the_file_before_it_may_still_grow(self, follow: Follow, remote: bool, begun: list[str]) -> None:
+        followed = follow(as_bytes(LINES), remote=remote)
+        other = follow(there=False, remote=remote)
+        other.rotate()
+        other.add(as_bytes(begun))
+        had = other.head()
+        assert len(had) == 2
+        other.write(b"and on\n")
+        other.rotate()
+        other.write(b"new\n")
+        self.waits_for_a_look(followed, had)
+        assert rest(followed, come_back(followed, had)) == ["and on", "new"]
 
     def test_that_file_was_rotated_away_again(self, follow: Follow, remote: bool) -> None:
         followed = follow(as_bytes(LINES), remote=remote)

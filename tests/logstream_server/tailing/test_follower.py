@@ -63,8 +63,8 @@ class Text:
                 self.lines += data.split(b"\n")[:-1]
 
     def _beginning(self, generation: Generation) -> bytes:
-        """Of the line that goes on; in a copy of the file, when the file itself was emptied."""
-        known = generation.inode in self._open or len(self._open) != 1
+        """Of the line that goes on; the last one, in a copy of the file, when the file itself was emptied."""
+        known = generation.inode in self._open or not self._open
         return self._open.pop(generation.inode, b"") if known else self._open.popitem()[1]
 
     def all(self) -> list[bytes]:
