@@ -256,7 +256,7 @@ def adopt(stream: Stream, file: LogFile) -> Generation | None:
     size, inode = past.end or 0, file.identity.inode
     known = stream.remembered(inode, past.head, size)
     kept = stream.file_of(known) if known is not None else None
-    if known is not None and _is_another(known, kept, file, size):
+    if known is not None and _is_another(stream, known, kept, file, size):
         if kept is not None:
             kept.release()
         known = kept = None
@@ -274,13 +274,14 @@ def adopt(stream: Stream, file: LogFile) -> Generation | None:
     return generation
 
 
-def _is_another(known: Generation, kept: LogFile | None, file: LogFile, size: int) -> bool:
-    """Whether `file` merely begins like the known generation: as many do that begin with the same banner.
+def _is_another(stream: Stream, known: Generation, kept: LogFile | None, file: LogFile, size: int) -> bool:
+    """Whether `file` merely begins like the known generation, or is equal to it: as many are that hold a banner.
 
-    It is a copy when the original (`kept`) has been emptied since, or ended with as many bytes.
+    It is a copy when the original (`kept`) has been emptied since, or ended with as many bytes and is gone.
     """
     if kept is None:
-        return known.inode not in (None, file.identity.inode) and known.end not in (None, size)
+        inode = stream.inode_of(known)
+        return inode != file.identity.inode and (known.end not in (None, size) or _is_there(stream, known, inode))
     if kept.identity == file.identity:
         return False
     try:
@@ -288,3 +289,10 @@ def _is_another(known: Generation, kept: LogFile | None, file: LogFile, size: in
     except (OSError, NotALog) as error:
         raise_if_exhausted(error)
         return False
+
+
+def _is_there(stream: Stream, known: Generation, inode: int | None) -> bool:
+    """Whether a rotated file is the known generation itself."""
+    siblings = settled_siblings(stream.path, rotated_only=True).siblings
+    own = [each for each in siblings if each.stat.identity.inode == inode and each.stat.size == known.end]
+    return any(_begins_alike(stream, each, Mark.of(Position(known, len(known.head)))) for each in own)

@@ -142,6 +142,11 @@ class Stream:
         with self._lock:
             return next((generation for known, generation in self._remembered() if known == inode), None)
 
+    def inode_of(self, generation: Generation) -> int | None:
+        """The inode in which it was read, also where inodes prove nothing; None: it is not remembered."""
+        with self._lock:
+            return next((inode for inode, known in self._remembered() if known is generation), None)
+
     def signed(self, sign: bytes) -> Generation | None:
         """The generation with that sign."""
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from logstream_server.lines.cursor import (
     Positions,
 )
 from logstream_server.lines.ring import Ring
-from logstream_server.tailing.stream import MEMORY, Stream, StreamState, StreamStatus
+from logstream_server.tailing.stream import KEPT_S, MEMORY, Stream, StreamState, StreamStatus
 
 from ..followed import Follow, Followed, Told, as_bytes, numbered
 from ..process import few_descriptors
@@ -286,6 +287,22 @@ def test_a_reader_who_is_many_files_behind_gets_each_of_them_once(follow: Follow
         if number >= MEMORY:
             followed.settle()
         wanted += added
+    assert rest(followed, come_back(followed, had)) == wanted
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_file_that_equals_one_that_was_followed_is_no_copy_of_it(follow: Follow, remote: bool) -> None:
+    """What came after it would be left out, too."""
+    followed = follow(as_bytes(LINES), remote=remote)
+    had = followed.head()
+    followed.rotate()
+    followed.write(b"== start ==\n")
+    wanted = ["== start ==", *rotated(followed, 1)]
+    followed.rotate()
+    followed.write(b"== start ==\n")
+    followed.restart()
+    wanted += ["== start ==", *rotated(followed, 2, 3)]
+    followed.stream.expire(time.monotonic() + 2 * KEPT_S)
     assert rest(followed, come_back(followed, had)) == wanted
 
 
