@@ -207,6 +207,8 @@ def _hold_in(stream: Stream, generation: Generation, mark: Mark) -> Position | N
     if file is None:
         return None
     try:
+        if len(generation.head) < mark.head_bytes and not leads_to_itself(file):
+            return None  # its name leads to another file, of which what is known of this one says too little
         if not holds(file, mark):
             return None
         size = min(mark.offset, MARKER_BYTES)
@@ -234,8 +236,9 @@ def _end_of_deleted(stream: Stream, mark: Mark) -> Position | None:
 
 def _may_be(generation: Generation, mark: Mark) -> bool:
     """Few bytes prove nothing by themselves: then the inode must be the same, or unknown to one side. Of a file whose
-    end was cut off, what followed an older offset is not what follows it now."""
-    if mark.offset < generation.begin:
+    end was cut off, what followed an older offset is not what follows it now; and what is behind the end of one, as
+    late lines are, is looked for by its name."""
+    if mark.offset < generation.begin or (generation.end is not None and mark.offset > generation.end):
         return False
     if mark.inode is not None and generation.inode is not None and mark.inode != generation.inode:
         return mark.offset >= HEAD_BYTES

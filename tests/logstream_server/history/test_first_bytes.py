@@ -3,6 +3,7 @@ it is - the sign that the server gave it, or the end of the file before it."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
@@ -247,6 +248,31 @@ def test_a_file_that_comes_between_is_not_taken_for_it(follow: Follow, remote: b
         assert come_back(followed, begun).recovered is False
     else:
         assert rest(followed, come_back(followed, begun)) == ["== start ==", "second", "third"]
+
+
+@pytest.mark.parametrize("begun", [b"", b"== start ==\n"])
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_name_that_leads_to_another_file_by_now_proves_nothing_of_the_one_that_had_it(
+    follow: Follow, begun: bytes, ended: bool
+) -> None:
+    """Of a short one, which the other begins like; what came after it would be told again."""
+    followed = follow(as_bytes(LINES), remote=True)
+    followed.rotate()
+    followed.write(begun)
+    followed.look()
+    followed.rotate()
+    followed.add(begun + as_bytes([f"second {line}" for line in LINES]))
+    if ended:
+        followed.settle()
+    had = followed.head()
+    followed.write(b"and on\n")
+    followed.rotate()  # unseen
+    followed.write(b"new\n")
+    back = None
+    with contextlib.suppress(NotYet):
+        back = come_back(followed, had)
+    followed.look()
+    assert rest(followed, back or come_back(followed, had)) == ["and on", "new"]
 
 
 @pytest.mark.parametrize("remote", [False, True])
