@@ -22,6 +22,8 @@ from .app import create_app, create_metrics_app
 from .descriptors import complaint, current_shares
 from .errors import CannotListen
 from .journal import configure_log
+from .lines.patterns import POOL, limit_of
+from .memory import usable_memory
 from .service import Service
 from .settings import LogLevel, Settings
 from .transport.arrival import http_protocol
@@ -268,6 +270,7 @@ def run(settings: Settings, remarks: Sequence[str] = (), greet: Callable[[str], 
     service = Service.build(settings)
     raise_file_limit()
     keep_freed_memory()
+    POOL.limit = limit_of(usable_memory())
     stall_s = settings.ping_interval_s + settings.ping_timeout_s + STALL_MARGIN_S
     with contextlib.ExitStack() as sockets:
         sock = sockets.enter_context(contextlib.closing(listen(settings.host, settings.port, stall_s)))

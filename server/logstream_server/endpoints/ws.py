@@ -34,8 +34,6 @@ log = logging.getLogger(__name__)
 
 QUERIES_KEPT: Final = 128
 """Clients of one page ask the same, and a thousand of them come at once after a restart."""
-FILTERS_KEPT: Final = 8
-"""Of queries with patterns, each of which may take a MiB for as long as it is kept."""
 GREETING_S: Final = 2.0
 """How long a client may have to wait for its first words: reading the last lines takes milliseconds."""
 
@@ -129,7 +127,8 @@ async def _serve(service: Service, websocket: WebSocket, handshake: Handshake) -
 
 def _parse_query(query_string: bytes, offered: tuple[str, ...]) -> SocketQuery:
     """Raises BadQuery."""
-    return (_filtered if _MAY_FILTER.search(query_string) else _unfiltered)(query_string, offered)
+    # Patterns are large: they go with the last client who has them.
+    return (_parse if _MAY_FILTER.search(query_string) else _parse_once)(query_string, offered)
 
 
 def _parse(query_string: bytes, offered: tuple[str, ...]) -> SocketQuery:
@@ -137,8 +136,7 @@ def _parse(query_string: bytes, offered: tuple[str, ...]) -> SocketQuery:
 
 
 _MAY_FILTER: Final = re.compile(rb"grep|exclude|%")  # names may be encoded
-_filtered: Final = lru_cache(FILTERS_KEPT)(_parse)
-_unfiltered: Final = lru_cache(QUERIES_KEPT)(_parse)
+_parse_once: Final = lru_cache(QUERIES_KEPT)(_parse)
 
 
 def _stream(service: Service, query: SocketQuery) -> Stream | None:

@@ -9,36 +9,22 @@ Syntax: https://github.com/google/re2/wiki/Syntax
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, compress
-from typing import Any, Final
+from itertools import compress
+from typing import Final
 
 import re2
 
 from logstream_server.errors import BadQuery, CloseCode
+
+from .patterns import MAX_PATTERN_MEMORY, POOL, Pattern, PatternsFull
 
 MAX_PATTERNS: Final = 8
 """Patterns in each of `grep` and `exclude`: a hand-written query has one or two."""
 
 MAX_PATTERN_BYTES: Final = 1024
 """UTF-8 bytes in one pattern."""
-
-MAX_PATTERN_MEMORY: Final = 1 << 20
-"""Bytes that RE2 may take for one pattern, its program and the states it remembers. Past that it gets slower, or, when
-the program alone is too large, the pattern is refused. So a filter takes at most 16 MiB, and a usual one some KiB."""
-
-_META: Final = frozenset("\\.+*?()|[]{}^$")
-
-# RE2 takes a backslash before ASCII punctuation as that character; before anything else it means something.
-_ESCAPED_PUNCTUATION: Final = re.compile(r"\\[!-/:-@\[-^`{-~]")
-
-# A pattern is run over many lines at once, joined by newlines, unless it could see that they are joined: by the edges
-# of the text (\A, \z), by single bytes (\C ignores never_nl), by quoting our own brackets (\Q without \E), or by
-# switching off the multi-line mode that makes ^ and $ mean a line's edges.
-_SEES_THE_BATCH: Final = re.compile(r"\\[AzCQ]|\(\?[a-zA-Z]*-")
 
 # What people bring along from other syntaxes, by the beginning of RE2's complaint.
 _HINTS: Final = {
@@ -47,11 +33,9 @@ _HINTS: Final = {
     "invalid escape sequence: \\Z": "RE2 spells it \\z",
 }
 
-_Find = Callable[[bytes, int], int]
-"""`(text, position) -> start` of the first match at or after `position`, -1 when there is none."""
-
-_Search = Callable[[Sequence[bytes]], list[int]]
-"""`(lines) -> indexes`, ascending, of the lines in which one pattern is found."""
+_FULL: Final = (
+    "the patterns of all clients take up the memory that there is for them: try again, or ask for plain words"
+)
 
 
 class BadFilter(BadQuery):
@@ -73,20 +57,18 @@ class LineFilter:
 
     A value: equal and of equal hash when the patterns are equal, so that viewers who ask for the same share a channel.
     Safe to use from several threads at once. Make it with `parse_filter`, which puts the patterns in order; raises
-    BadFilter for a pattern that is not RE2's syntax or needs too much memory.
+    BadFilter for a pattern that is not RE2's syntax or needs too much memory, and BadQuery (4008) where the patterns of
+    all clients need too much.
     """
 
     grep: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    _wanted: tuple[_Search, ...] = field(init=False, repr=False, compare=False)
-    _unwanted: tuple[_Search, ...] = field(init=False, repr=False, compare=False)
-    _finds: tuple[_Find, ...] = field(init=False, repr=False, compare=False)
+    _wanted: tuple[Pattern, ...] = field(init=False, repr=False, compare=False)
+    _unwanted: tuple[Pattern, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        wanted = [_compile("grep", pattern) for pattern in self.grep]
-        object.__setattr__(self, "_wanted", tuple(search for search, _ in wanted))
-        object.__setattr__(self, "_finds", tuple(find for _, find in wanted if find is not None))
-        object.__setattr__(self, "_unwanted", tuple(_compile("exclude", pattern)[0] for pattern in self.exclude))
+        object.__setattr__(self, "_wanted", tuple(_compile("grep", pattern) for pattern in self.grep))
+        object.__setattr__(self, "_unwanted", tuple(_compile("exclude", pattern) for pattern in self.exclude))
 
     def __bool__(self) -> bool:
         """Whether any line could be held back; callers may skip a filter that is false."""
@@ -102,12 +84,12 @@ class LineFilter:
         if not self:
             return kept
         current: Sequence[bytes] = _as_shown(lines)
-        for search in self._wanted:
-            found = search(current)
+        for pattern in self._wanted:
+            found = pattern.search(current)
             if len(found) < len(current):
                 kept, current = [kept[i] for i in found], [current[i] for i in found]
-        for search in self._unwanted:
-            found = search(current)
+        for pattern in self._unwanted:
+            found = pattern.search(current)
             if found:
                 rest = bytearray(b"\x01") * len(current)
                 for i in found:
@@ -118,7 +100,7 @@ class LineFilter:
     def passes_none(self, text: bytes, start: int = 0) -> bool:
         """Whether surely none of the lines passes that begin in `text`, newline-separated UTF-8, from `start` on, which
         is the beginning of one. Costs less than `select`, as nothing is split."""
-        return any(find(text, start) < 0 for find in self._finds)
+        return any(each.find is not None and each.find(text, start) < 0 for each in self._wanted)
 
     def matches(self, line: bytes) -> bool:
         """Whether one line passes."""
@@ -132,7 +114,8 @@ EVERY_LINE: Final = LineFilter()
 def parse_filter(grep: Iterable[str] = (), exclude: Iterable[str] = ()) -> LineFilter:
     """A filter from what a client sent. Empty patterns say nothing and are left out; order and repeats do not matter.
 
-    Raises BadFilter for more than 8 patterns of a kind, one over 1 KiB, or one that RE2 refuses.
+    Raises BadFilter for more than 8 patterns of a kind, one over 1 KiB, or one that RE2 refuses; BadQuery as LineFilter
+    does.
     """
     return LineFilter(_parse_patterns("grep", grep), _parse_patterns("exclude", exclude))
 
@@ -150,78 +133,17 @@ def _parse_patterns(parameter: str, patterns: Iterable[str]) -> tuple[str, ...]:
     return tuple(distinct)
 
 
-def _compile(parameter: str, pattern: str) -> tuple[_Search, _Find | None]:
-    """The quickest search that says the same as the pattern, and how it is found in many lines at once, if it can."""
+def _compile(parameter: str, pattern: str) -> Pattern:
     try:
         pattern.encode()
     except UnicodeEncodeError as error:
         raise BadFilter(parameter, pattern, f"not UTF-8: {_quoted(pattern[error.start :])}") from None
-    literal = _literal(pattern)
-    if literal is not None:
-        return _batch_search(lambda text, position: text.find(literal, position)), None  # see needle
     try:
-        single = _compile_re2(pattern)
+        return POOL.get(pattern)
     except re2.error as error:
         raise BadFilter(parameter, pattern, _reason(error)) from None
-    if not _SEES_THE_BATCH.search(pattern):
-        try:
-            find_any = _finder(_compile_re2(f"(?m)(?:{pattern})"))
-            return _batch_search(find_any), find_any
-        except re2.error:  # the brackets were too much for max_mem
-            pass
-    find = _finder(single)
-    return (lambda lines: [i for i, line in enumerate(lines) if find(line, 0) >= 0]), None
-
-
-def _literal(pattern: str) -> bytes | None:
-    r"""The bytes that a pattern stands for when it is plain text (`\.` and its like are), else None."""
-    plain = _ESCAPED_PUNCTUATION.sub("", pattern)
-    if not _META.isdisjoint(plain):
-        return None
-    return _ESCAPED_PUNCTUATION.sub(lambda escaped: escaped[0][1], pattern).encode()
-
-
-def _compile_re2(pattern: str) -> Any:
-    """A compiled pattern, quiet and bounded; raises re2.error."""
-    options = re2.Options()
-    options.max_mem = MAX_PATTERN_MEMORY
-    options.log_errors = False  # RE2 would write to standard error by itself
-    options.never_nl = True  # no match goes on into the next line
-    options.never_capture = True  # groups would cost a second pass over each match
-    try:
-        return re2.compile(pattern, options=options)
-    finally:
-        re2.purge()  # its cache would keep the last 128 patterns of all clients; ours live as long as their filters
-
-
-def _finder(compiled: Any) -> _Find:
-    """`_Find` of a compiled pattern.
-
-    `compiled.search` is a generator in Python, three times as slow as the C++ object it calls, so we call that.
-    """
-    match, anywhere = compiled._regexp.Match, re2._Anchor.UNANCHORED  # noqa: SLF001
-    return lambda text, position: int(match(anywhere, text, position, len(text))[0][0])
-
-
-def _batch_search(find: _Find) -> _Search:
-    """Search many lines joined: one call for each line that matches instead of one for each line."""
-
-    def search(lines: Sequence[bytes]) -> list[int]:
-        text = b"\n".join(lines)
-        position = find(text, 0) if lines else -1
-        if position < 0:
-            return []
-        found: list[int] = []
-        starts = list(accumulate((len(line) + 1 for line in lines), initial=0))  # one more than there are lines
-        while position >= 0:
-            following = bisect_right(starts, position, found[-1] + 1 if found else 0)
-            found.append(following - 1)
-            if following == len(lines):
-                break
-            position = find(text, starts[following])
-        return found
-
-    return search
+    except PatternsFull:
+        raise BadQuery(CloseCode.LIMIT, _FULL) from None
 
 
 def _as_shown(lines: Sequence[bytes]) -> Sequence[bytes]:

@@ -9,7 +9,9 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -24,7 +26,7 @@ from logstream_server.endpoints import ws
 from logstream_server.fanout.query import Wish
 from logstream_server.history.resume import Resumed
 from logstream_server.lines.cursor import Cursor, encode_cursor
-from logstream_server.lines.filters import LineFilter
+from logstream_server.lines.patterns import POOL
 from logstream_server.server import Server, make_config
 from logstream_server.service import Service
 from logstream_server.settings import Settings
@@ -383,15 +385,30 @@ def test_a_browser_that_offers_subprotocols_needs_one_back_to_read_the_reason(
 # -- where a client begins --------------------------------------------------------------------------------------------
 
 
-def test_few_patterns_are_kept_of_clients_that_are_not_there() -> None:
+def test_patterns_go_with_the_clients_that_have_them() -> None:
     """They are large, and anybody may send ever new ones."""
-    patterns = [f"kept.*{number}" for number in range(3 * ws.FILTERS_KEPT)]
+    before = POOL.taken
     for name in ("grep", "%67rep", "exclude"):
-        for pattern in patterns:
-            ws._parse_query(f"{name}={pattern}".encode(), ())
+        for number in range(20):
+            ws._parse_query(f"{name}=gone.*{number}".encode(), ())
     gc.collect()
-    filters = [each for each in gc.get_objects() if isinstance(each, LineFilter)]
-    assert sum(not set(patterns).isdisjoint(each.grep + each.exclude) for each in filters) <= ws.FILTERS_KEPT
+    assert POOL.taken <= before
+
+
+def test_the_patterns_of_all_clients_are_bounded(still: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes too late is told so, and that it is worth another try; plain words always work."""
+    with contextlib.closing(still.client(tail=10, grep="one.*")) as first:
+        assert lines(first, 1) == ["one"]
+        monkeypatch.setattr(POOL, "limit", POOL.taken)
+        code, reason = closing(still.client(tail=10, grep="two.*"))
+        assert (code, reason.partition(":")[0]) == (
+            4008,
+            "the patterns of all clients take up the memory that there is for them",
+        )
+        assert lines(still.client(tail=10, grep="two"), 1) == ["two"]
+        assert lines(still.client(tail=10, grep="one.*"), 1) == ["one"]
+        with pytest.raises(HTTPError, match="429"):
+            urlopen(f"http://127.0.0.1:{still.port}/api/v1/streams/a.log/lines?grep=two.*", timeout=PATIENCE_S)
 
 
 def test_plain_clients_get_the_last_lines(still: Site) -> None:
