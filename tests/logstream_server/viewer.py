@@ -89,8 +89,9 @@ class Viewer:
 
     def __exit__(self, *_: object) -> None:
         self._over = True
-        self.cut()
-        self._thread.join()
+        while self._thread.is_alive():  # it may be connecting, and has nothing to cut yet
+            self.cut()
+            self._thread.join(0.05)
 
     def cut(self) -> None:
         """Break the connection."""
