@@ -4,12 +4,17 @@ so many connections as there are descriptors for (`door`).
 uvicorn times a connection only between two requests. One that never sends a request, or sends one byte of it a minute
 (slow loris), would stay for ever, and headers without an end would be kept in memory. What comes after the request is
 bounded elsewhere: WebSockets by the hub, answers that are not read by the kernel (server.listen).
+
+It also sees to what uvicorn leaves out of RFC 9112: a request must name one host (3.2), and who speaks HTTP/1.0 knows
+no chunks (6.1).
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
+from collections.abc import Iterable
 from typing import Any, Final
 
 from httptools import HttpParserUpgrade
@@ -25,7 +30,18 @@ BRIEF_S: Final = 2.0
 
 _LATE: Final = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+_COMPLAINT: Final = b"a request must say which host it is for, in one header Host\n"
+_PLAIN: Final = [(b"connection", b"close"), (b"content-type", b"text/plain; charset=utf-8")]
+_HOSTLESS_HEADERS: Final = [*_PLAIN, (b"content-length", b"%d" % len(_COMPLAINT))]
+_HOSTLESS: Final = b"HTTP/1.1 400 Bad Request\r\n%s\r\n%s" % (
+    b"".join(b"%s: %s\r\n" % header for header in _HOSTLESS_HEADERS),
+    _COMPLAINT,
+)
 _FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
+
+_HOST: Final = re.compile(rb"(?:\[[\w:.~%-]+\]|(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")
+"""RFC 9110, 7.2; it may be empty."""
+_OLD: Final = ("0.9", "1.0")
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -72,6 +88,23 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().data_received(data)
         self._data = b""
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """The request's turn has come."""
+        scope = cycle.scope
+        if not names_one_host(scope["headers"], scope["http_version"]):
+            app = _complain
+        if scope["http_version"] in _OLD:
+            cycle.waiting_for_100_continue = False  # RFC 9110, 10.1.1
+            app = _unchunked(app, cycle)
+        super()._start_asgi_task(cycle, app)
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is no request, or no body of one."""
+        if self._is_waiting or self._may_refuse:
+            super().send_400_response(msg)
+        else:  # two answers would mingle
+            self.transport.abort()
+
     def on_response_complete(self) -> None:
         """The answer went out: the next request is due."""
         super().on_response_complete()
@@ -90,6 +123,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._brief_at is not None:
             self._brief_at.refusal()
             self._refuse(_FULL)
+            return
+        if not names_one_host(self.headers, self.scope["http_version"]):
+            self._refuse(_HOSTLESS)
             return
         self._cancel()
         # uvicorn forgets what came behind the request. It calls this where it handles the parser's word for an upgrade,
@@ -119,6 +155,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         return cycle is None or cycle.response_complete
 
     @property
+    def _may_refuse(self) -> bool:
+        """Whether a request that is not whole yet can still be answered otherwise."""
+        return self.cycle.more_body and not self.cycle.response_started and not self.pipeline
+
+    @property
     def _patience_s(self) -> float:
         return min(self.request_timeout_s, BRIEF_S) if self._brief_at is not None else self.request_timeout_s
 
@@ -132,7 +173,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._is_waiting:
             self._refuse(_LATE if self._head_bytes else b"")
         elif self.cycle.more_body:  # else the answer takes long, which is ours to bound
-            self._refuse(b"" if self.cycle.response_started or self.pipeline else _LATE)
+            self._refuse(_LATE if self._may_refuse else b"")
 
     def _refuse(self, answer: bytes) -> None:
         if not self.transport.is_closing():
@@ -143,6 +184,40 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def names_one_host(headers: Iterable[tuple[bytes, bytes]], version: str) -> bool:
+    """Whether a request with these headers says which host it is for as RFC 9112, 3.2 has it: once, and nothing that
+    could be read in two ways. HTTP/1.0 (`version`) had no such header."""
+    hosts = [value.strip() for name, value in headers if name == b"host"]
+    return (len(hosts) == 1 or (not hosts and version in _OLD)) and all(map(_HOST.fullmatch, hosts))
+
+
+async def _complain(_scope: Any, _receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 400, "headers": _HOSTLESS_HEADERS})
+    await send({"type": "http.response.body", "body": _COMPLAINT})
+
+
+def _unchunked(app: Any, cycle: RequestResponseCycle) -> Any:
+    """`app`, whose answer ends with the connection where it does not say how long it is. uvicorn would send chunks, and
+    takes a length that is said for the whole."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        ends_with_connection = False
+
+        async def send_unchunked(message: Any) -> None:
+            nonlocal ends_with_connection
+            if message["type"] == "http.response.start":
+                ends_with_connection = all(name.lower() != b"content-length" for name, _ in message["headers"])
+                if ends_with_connection:
+                    cycle.chunked_encoding = False
+            elif ends_with_connection:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, send_unchunked)
+
+    return answer
 
 
 def http_protocol(request_timeout_s: float) -> type[BoundedHttpProtocol]:

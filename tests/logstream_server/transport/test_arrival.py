@@ -27,8 +27,8 @@ Serving = Callable[[float], Inside]
 
 
 class App:
-    """Answers every request with its path, `/slow` only when it is told to, and what is posted when all of it is there,
-    but for `/begun`; sockets are accepted and echo."""
+    """Answers every request with its path, `/slow` only when it is told to, `/parts` in three, and what is posted when
+    all of it is there, but for `/begun`; sockets are accepted and echo."""
 
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
@@ -49,6 +49,11 @@ class App:
         if scope["path"] == "/begun":
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        if scope["path"] == "/parts":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for part in (b"one ", b"two ", b"three"):
+                await send({"type": "http.response.body", "body": part, "more_body": part != b"three"})
+            return
         if scope["method"] == "POST":
             while (message := await receive()).get("more_body"):
                 pass
@@ -81,6 +86,12 @@ def serving(app: App) -> Iterator[Serving]:
 
 def connection(server: Inside) -> socket.socket:
     return socket.create_connection(("127.0.0.1", server.port), PATIENCE_S)
+
+
+def parts(answer: bytes) -> tuple[list[bytes], bytes]:
+    """Lines of the head, without those that uvicorn is told to leave out, and body."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return [line for line in head.splitlines() if not line.startswith((b"date:", b"server:"))], body
 
 
 def rest(sock: socket.socket) -> bytes:
@@ -155,6 +166,75 @@ def test_an_answer_may_take_longer_than_a_request(serving: Serving, app: App) ->
         assert rest(slow).endswith(b"/slow")
 
 
+def test_who_speaks_http_1_0_gets_an_answer_without_chunks_that_ends_with_the_connection(serving: Serving) -> None:
+    with connection(serving(LONG_S)) as sock:
+        sock.sendall(b"GET /parts HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        head, body = parts(rest(sock))
+    assert head == [b"HTTP/1.1 200 OK", b"connection: close"]
+    assert body == b"one two three"
+
+
+def test_an_answer_that_says_its_length_is_the_same_for_http_1_0(serving: Serving) -> None:
+    with connection(serving(LONG_S)) as sock:
+        sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        head, body = parts(rest(sock))
+    assert head == [b"HTTP/1.1 200 OK", b"content-length: 1", b"connection: close"]
+    assert body == b"/"
+
+
+def test_an_answer_without_a_length_comes_in_chunks_otherwise(serving: Serving) -> None:
+    with connection(serving(LONG_S)) as sock:
+        sock.sendall(b"GET /parts HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        head, body = parts(rest(sock))
+    assert b"transfer-encoding: chunked" in head
+    assert body == b"4\r\none \r\n4\r\ntwo \r\n5\r\nthree\r\n0\r\n\r\n"
+
+
+HOSTS = [
+    pytest.param("1.1", [b"h"], True, id="one"),
+    pytest.param("1.1", [], False, id="none"),
+    pytest.param("1.1", [b"h", b"h"], False, id="two"),
+    pytest.param("1.1", [b""], True, id="an empty one"),
+    pytest.param("1.1", [b"127.0.0.1:8080"], True, id="with a port"),
+    pytest.param("1.1", [b"[fe80::1%25eth0]:8080"], True, id="IPv6"),
+    pytest.param("1.1", [b"_a-b.example."], True, id="a name"),
+    pytest.param("1.1", [b"h:http"], False, id="a port that is none"),
+    pytest.param("1.1", [b"h, i"], False, id="a list"),
+    pytest.param("1.1", [b"u@h"], False, id="a user"),
+    pytest.param("1.1", [b"h/p"], False, id="a path"),
+    pytest.param("1.1", [b"[::1"], False, id="half a bracket"),
+    pytest.param("1.1", [b"h\xc3\xa4"], False, id="bytes that are no ASCII"),
+    pytest.param("1.0", [], True, id="none in HTTP/1.0"),
+    pytest.param("1.0", [b"h", b"h"], False, id="two in HTTP/1.0"),
+]
+
+
+@pytest.mark.parametrize("kind", [b"GET", b"POST", b"an upgrade"])
+@pytest.mark.parametrize(("version", "hosts", "good"), HOSTS)
+def test_a_request_names_one_host(
+    serving: Serving, kind: bytes, version: str, hosts: list[bytes], *, good: bool
+) -> None:
+    head, _, more = UPGRADE.partition(b"Host: h\r\n")
+    if kind != b"an upgrade":
+        head, more = kind + head.removeprefix(b"GET"), b"Connection: close\r\nContent-Length: 0\r\n\r\n"
+    with connection(serving(LONG_S)) as sock:
+        hosts_of_it = b"".join(b"Host: " + host + b"\r\n" for host in hosts)
+        sock.sendall(head.replace(b"1.1", version.encode()) + hosts_of_it + more)
+        status = sock.recv(65536) if good else rest(sock)
+    assert status.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 101 ") if good else b"HTTP/1.1 400 ")
+    assert good or b"which host" in status
+
+
+def test_the_request_before_one_without_a_host_is_answered(serving: Serving) -> None:
+    with connection(serving(LONG_S)) as sock:
+        sock.sendall(REQUEST + REQUEST.replace(b"Host: h\r\n", b"") + REQUEST)
+        answers = rest(sock)
+    assert [line for line in answers.splitlines() if b"HTTP/1.1 " in line] == [
+        b"HTTP/1.1 200 OK",
+        b"/HTTP/1.1 400 Bad Request",
+    ]
+
+
 def test_requests_one_after_the_other_go_on_over_one_connection(serving: Serving) -> None:
     with connection(serving(LONG_S)) as sock, closing(sock.makefile("rb")) as stream:
         for _ in range(3):
@@ -204,6 +284,36 @@ def test_a_websocket_does_not_begin_within_an_answer(serving: Serving, app: App)
     server = serving(LONG_S)
     with connection(server) as sock:
         sock.sendall(REQUEST.replace(b"/ ", b"/slow ") + UPGRADE)
+        try:
+            answer = rest(sock)
+        except ConnectionError:
+            answer = b""
+        assert answer == b""
+        server.call(app.go_on.set)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"Transfer-Encoding: gzip\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nno size\r\n",
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"no header\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_is_refused(serving: Serving, sent: bytes) -> None:
+    """Also where only its body shows that."""
+    with connection(serving(LONG_S)) as sock:
+        sock.sendall(REQUEST.replace(b"GET", b"POST").removesuffix(b"\r\n") + sent)
+        answer = rest(sock)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_what_is_no_request_is_not_refused_within_an_answer(serving: Serving, app: App) -> None:
+    server = serving(LONG_S)
+    with connection(server) as sock:
+        sock.sendall(REQUEST.replace(b"/ ", b"/slow ") + b"\x00\r\n\r\n")
         try:
             answer = rest(sock)
         except ConnectionError:
