@@ -164,7 +164,7 @@ class _Api:
 
     async def lines(self, request: Request) -> Response:
         """A page of lines, in the form that the client accepts."""
-        kind = choose_type(list_of(request.headers, "accept") or "", (JSON, NDJSON, TEXT))
+        kind = _accepted(request, (JSON, NDJSON, TEXT))
         query = parse_lines_query(request.query_params.multi_items())
         stream = self._service.find_stream(request.path_params["name"])
         if kind is None:
@@ -181,7 +181,7 @@ class _Api:
 
     async def events(self, request: Request) -> Response:
         """The last lines, and then each new one."""
-        kind = choose_type(list_of(request.headers, "accept") or "", tuple(wire.media_type for wire in self._wires))
+        kind = _accepted(request, tuple(wire.media_type for wire in self._wires))
         wish = parse_events_query(request.query_params.multi_items(), request.headers.get("last-event-id"))
         stream = self._service.find_stream(request.path_params["name"])
         if kind is None:
@@ -199,7 +199,7 @@ class _Api:
     async def search(self, request: Request) -> Response:
         """Lines that pass a filter, newest first."""
         self._service.door.check_long(request.scope)
-        kind = choose_type(list_of(request.headers, "accept") or "", (NDJSON,))
+        kind = _accepted(request, (NDJSON,))
         query = parse_search_query(request.query_params.multi_items())
         stream = self._service.find_stream(request.path_params["name"])
         if kind is None:
@@ -222,6 +222,11 @@ class _Api:
         if begun.recovered is not None:
             result = "recovered" if begun.recovered else "reset"
             self._service.resumes[result] = self._service.resumes.get(result, 0) + 1
+
+
+def _accepted(request: Request, offered: Sequence[str]) -> str | None:
+    """Which of the media types offered the answer is to be."""
+    return choose_type(list_of(request.headers, "accept") or "", offered)
 
 
 def _refuse_unsupported(stream: Stream) -> None:
