@@ -18,7 +18,14 @@ from typing import Final
 
 from . import __version__
 from .client.tailoptions import TailOptions
-from .commandline.options import did_you_mean, misspelt_variables, read_arguments, render_options, wants_help
+from .commandline.options import (
+    did_you_mean,
+    misspelt_variables,
+    named_by_source,
+    read_arguments,
+    render_options,
+    wants_help,
+)
 from .demo.demooptions import DemoOptions
 from .errors import LogstreamError, SettingsError
 from .settings import Settings
@@ -99,22 +106,33 @@ def _drop_output() -> None:
 
 def serve(environ: Mapping[str, str], argv: Sequence[str]) -> int:
     """`logstream serve`: until a signal ends it."""
-    remarks = misspelt_variables(Settings, environ)
     try:
-        settings = Settings.from_env(environ, argv)
+        return _serve(environ, argv)
+    except SettingsError as error:
+        raise named_by_source(error, Settings, environ, argv) from error
+
+
+def _serve(environ: Mapping[str, str], argv: Sequence[str]) -> int:
+    remarks = misspelt_variables(Settings, environ)
+    from .access.credentials import open_credentials  # noqa: PLC0415 - reason in the module's docstring
+
+    try:
+        settings = Settings.from_env(environ, argv, open_credentials)
     except SettingsError:
         for remark in remarks:
             _say(f"logstream: {remark}", 0)
         raise
-    from .server import run  # noqa: PLC0415 - reason in the module's docstring
+    from .server import run  # noqa: PLC0415 - likewise
 
     return run(settings, remarks)
 
 
 def tail(environ: Mapping[str, str], argv: Sequence[str]) -> int:
     """`logstream tail`: until interrupted, or until the server says that there will be no more."""
-    options = TailOptions.from_argv(argv)
-    from .client.tail import run_tail  # noqa: PLC0415 - reason in the module's docstring
+    from .client.targets import open_targets  # noqa: PLC0415 - reason in the module's docstring
+
+    options = TailOptions.from_argv(argv, open_targets)
+    from .client.tail import run_tail  # noqa: PLC0415 - likewise
 
     return run_tail(options, environ)
 
@@ -122,8 +140,9 @@ def tail(environ: Mapping[str, str], argv: Sequence[str]) -> int:
 def bench(_environ: Mapping[str, str], argv: Sequence[str]) -> int:
     """`logstream bench`: until the time is over."""
     from .bench.benchoptions import BenchOptions  # noqa: PLC0415 - reason in the module's docstring
+    from .client.trust import open_access  # noqa: PLC0415 - likewise
 
-    options = BenchOptions.from_argv(argv)
+    options = BenchOptions.from_argv(argv, lambda o: open_access([o.target], o.token_file, o.ca_file, o.insecure))
     from .bench.bench import run_bench  # noqa: PLC0415 - likewise
 
     return run_bench(options)

@@ -13,6 +13,8 @@ An error carries data; its text is made in `__str__`. The shells translate once,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -77,6 +79,21 @@ class SettingsError(LogstreamError):
 
     def __str__(self) -> str:
         return "\n".join(str(problem) for problem in self.problems)
+
+
+@contextmanager
+def kept_in(problems: list[Problem]) -> Iterator[None]:
+    """Go on behind a SettingsError, with what it says in `problems`, so that all that is wrong is told at once."""
+    try:
+        yield
+    except SettingsError as error:
+        problems += error.problems
+
+
+def refuse(problems: list[Problem]) -> None:
+    """Raise a SettingsError with all of them; do nothing where there are none."""
+    if problems:
+        raise SettingsError(tuple(dict.fromkeys(problems)))
 
 
 class CannotListen(LogstreamError):

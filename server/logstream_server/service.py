@@ -11,9 +11,9 @@ from typing import Any
 
 from . import __version__
 from .access.certificate import CertificateFiles
+from .access.credentials import open_credentials
 from .access.door import Door
 from .access.gate import Gate
-from .access.tokens import TokenFiles
 from .encoding import messages
 from .encoding.frames import Opcode, encode_frame
 from .encoding.messages import SetFilter, Subscribe, Unsubscribe, parse_client_message
@@ -96,9 +96,9 @@ class Service:
             monitor,
             HubOptions(settings.ping_interval_s, settings.ping_timeout_s, max_line_bytes=settings.max_line_bytes),
         )
-        gate = Gate(settings, TokenFiles(settings.token_files))
-        certificate = None if settings.tls_cert is None else CertificateFiles(settings.tls_cert, settings.tls_key)
-        return cls(settings, monitor, hub, gate, Door(gate), certificate)
+        credentials = open_credentials(settings)
+        gate = Gate(settings, credentials.tokens)
+        return cls(settings, monitor, hub, gate, Door(gate), credentials.certificate)
 
     async def start(self) -> None:
         """Follow the files and serve their lines."""

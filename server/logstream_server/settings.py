@@ -11,7 +11,7 @@ A variable is named like its flag: `--ring-bytes` is LOGSTREAM_RING_BYTES. The c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv6Address, ip_address
@@ -32,8 +32,8 @@ from .commandline.forms import (
     text,
     whole,
 )
-from .commandline.options import Collected, arguments, collect, option, repeatable, switch
-from .errors import Problem, SettingsError
+from .commandline.options import Collected, arguments, option, read_options, repeatable, switch
+from .errors import Problem
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -164,14 +164,15 @@ class Settings:
     log_level: LogLevel = option("--log-level", one_of(LogLevel), LogLevel.INFO, "the least that it mentions")
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
-        """Read the flags in `argv` (after the command), then the variables; SettingsError names all faults."""
-        collected = collect(cls, environ, argv)
-        settings = cls(**collected.values)
-        problems = (*collected.problems, *_conflicts(settings, collected))
-        if problems:
-            raise SettingsError(problems)
-        return settings
+    def from_env(
+        cls,
+        environ: Mapping[str, str],
+        argv: Sequence[str],
+        use: Callable[[Settings], object] = lambda _: None,
+    ) -> Settings:
+        """Read the flags in `argv` (after the command), then the variables; SettingsError names all faults, also those
+        that `use` meets (`options.read_options`)."""
+        return read_options(cls, environ, argv, _conflicts, use)
 
     @property
     def only_this_machine(self) -> bool:

@@ -165,6 +165,32 @@ def test_a_certificate_that_is_of_no_use_is_named_and_nothing_starts(tmp_path: P
     assert done.stderr.split("\n")[0] == f"--tls-cert '{tmp_path}/tls.crt': holds no certificate in PEM form"
 
 
+def test_files_that_are_of_no_use_are_named_together_with_all_other_faults(tmp_path: Path) -> None:
+    """By the variable, where the name came from one."""
+    no = f"{tmp_path}/no"
+    done = run("serve", "--port=x", f"--token-file={no}", str(tmp_path / "a.log"), LOGSTREAM_TLS_CERT=no)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.split("\n")[:3] == [
+        "--port 'x': must be a whole number from 0 to 65535",
+        f"--token-file '{no}': cannot be read: No such file or directory",
+        f"LOGSTREAM_TLS_CERT '{no}': cannot be read: No such file or directory",
+    ]
+    right = run("serve", "--port=0", f"--token-file={no}", str(tmp_path / "a.log"), LOGSTREAM_TLS_CERT=no)
+    assert (right.returncode, right.stdout) == (2, "")
+    assert [line for line in done.stderr.split("\n")[1:4] if line not in right.stderr] == []
+
+
+@pytest.mark.parametrize("command", ["tail", "bench"])
+def test_a_client_names_them_together_too(tmp_path: Path, command: str) -> None:
+    no = f"{tmp_path}/no"
+    files = (f"--token-file={no}", f"--ca-file={no}")
+    done = run(command, "https://127.0.0.1:1", "--nope", *files)
+    assert (done.returncode, done.stdout) == (2, "")
+    expected = [f"{flag} '{no}': cannot be read: No such file or directory" for flag in ("--token-file", "--ca-file")]
+    assert done.stderr.split("\n")[1:3] == expected
+    assert run(command, "http://127.0.0.1:1", *files).stderr.split("\n")[:2] == expected
+
+
 def test_tail_has_the_same_manners() -> None:
     done = run("tail")
     assert (done.returncode, done.stdout) == (2, "")

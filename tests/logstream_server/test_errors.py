@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logstream_server.errors import BadQuery, CannotListen, CloseCode, LogstreamError, Problem, SettingsError
+from logstream_server.errors import (
+    BadQuery,
+    CannotListen,
+    CloseCode,
+    LogstreamError,
+    Problem,
+    SettingsError,
+    kept_in,
+    refuse,
+)
 
 
 def test_a_settings_error_lists_every_problem_by_name_value_and_advice() -> None:
@@ -24,6 +33,18 @@ def test_a_problem_is_one_printable_line_whatever_was_typed() -> None:
     line = str(Problem("PATH", "a\nb\x1b[2J\udcff", "is wrong"))
     assert line.isprintable()
     line.encode()
+
+
+def test_problems_of_several_steps_are_told_at_once_and_each_once() -> None:
+    first, second = Problem("--a", "1", "is wrong"), Problem("--b", "2", "is wrong")
+    problems: list[Problem] = []
+    refuse(problems)
+    for found in ((first,), (first, second)):
+        with kept_in(problems):
+            raise SettingsError(found)
+    with pytest.raises(SettingsError) as caught:
+        refuse(problems)
+    assert caught.value.problems == (first, second)
 
 
 def test_a_port_in_use_says_which() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from logstream_server.errors import Problem, SettingsError
+from logstream_server.errors import Problem, SettingsError, kept_in, refuse
 
 T = TypeVar("T")
 
@@ -95,12 +95,9 @@ class Renewed(Generic[T]):
         read: list[tuple[bytes, int]] = []
         problems: list[Problem] = []
         for file in self._files:
-            try:
+            with kept_in(problems):
                 read.append(_read_file(file))
-            except SettingsError as error:
-                problems += error.problems
-        if problems:
-            raise SettingsError(tuple(dict.fromkeys(problems)))
+        refuse(problems)
         return [content for content, _ in read], [mode for _, mode in read]
 
 

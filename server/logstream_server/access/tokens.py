@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
-from logstream_server.errors import Problem, SettingsError
+from logstream_server.errors import Problem, kept_in, refuse
 
 from .renewed import File, Renewed
 
@@ -83,12 +83,9 @@ class TokenFiles:
         self._files: list[_TokenFile] = []
         problems: list[Problem] = []
         for path in paths:
-            try:
+            with kept_in(problems):
                 self._files.append(_TokenFile(path))
-            except SettingsError as error:
-                problems += error.problems
-        if problems:
-            raise SettingsError(tuple(problems))
+        refuse(problems)
         self.tokens: Tokens = self._all()
 
     def look(self) -> bool:

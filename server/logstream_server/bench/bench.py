@@ -52,7 +52,8 @@ _LOOPBACK: Final = "127.0.0.0/8"
 def run_bench(options: BenchOptions) -> int:
     """Run `logstream bench` to its exit status; raises LogstreamError, OSError, KeyboardInterrupt (before it began)."""
     _need_files(options.clients)
-    access = open_access(options.target, options.token_file, options.ca_file, options.insecure, options.headers)
+    target, headers = options.target, options.headers
+    access = open_access([target], options.token_file, options.ca_file, options.insecure, headers)[target]
     if options.write is not None:
         with open(options.write, "ab"):  # it is there when the first client asks; and can be written
             pass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
@@ -62,9 +62,9 @@ class BenchOptions:
     json: bool = switch("--json", "print the result as JSON")
 
     @classmethod
-    def from_argv(cls, argv: Sequence[str]) -> BenchOptions:
-        """Read the arguments; SettingsError names all faults."""
-        return read_arguments(cls, argv, _conflicts)
+    def from_argv(cls, argv: Sequence[str], use: Callable[[BenchOptions], object] = lambda _: None) -> BenchOptions:
+        """Read the arguments; SettingsError names all faults, also those that `use` meets (`options.read_options`)."""
+        return read_arguments(cls, argv, _conflicts, use)
 
     @property
     def mode(self) -> Format:

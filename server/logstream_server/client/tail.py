@@ -24,21 +24,21 @@ from typing import Final
 import msgspec
 
 from logstream_server.encoding.events import ClientEvent, Disconnected, Hello, Lines
-from logstream_server.errors import CannotFollow, LogstreamError, Problem, SettingsError
+from logstream_server.errors import CannotFollow, LogstreamError
 from logstream_server.fanout.query import Wish
 from logstream_server.history.resume import Resumed
 from logstream_server.lines.cursor import parse_cursor
 from logstream_server.lines.filters import parse_filter
 from logstream_server.tailing.stream import Stream
 
-from .addresses import lacks_scheme
 from .client import LogStreamClient, Subscription
 from .lookback import begin_since
 from .paint import painted, plain
 from .printer import Look, Printer
 from .tailoptions import Color, TailOptions, is_url, shown
+from .targets import open_targets
 from .times import Since, first_time, parse_since
-from .trust import Access, open_access
+from .trust import Access
 
 _SERVER_SINCE_LINES: Final = 100_000
 """How far back `--since` looks at a server: some 20 MB on their way."""
@@ -52,15 +52,11 @@ def run_tail(options: TailOptions, environ: Mapping[str, str]) -> int:
     """Run `logstream tail` to its exit status; raises LogstreamError, KeyboardInterrupt, BrokenPipeError."""
     if sys.stdout is None:  # closed before the start
         raise CannotFollow(shown(options.targets[0]), None, "standard output is closed")
-    without = [each for each in options.targets if lacks_scheme(each) and not os.path.lexists(each)]
-    if without:
-        raise SettingsError(
-            tuple(Problem("FILE|URL", each, f"is no file; for a server say http://{each}") for each in without)
-        )
+    accesses = open_targets(options)
     # Of the rest that is logged, `events` tell what matters here.
     logging.basicConfig(level=logging.ERROR, format="logstream: %(message)s")
     now = datetime.now().astimezone()
-    tail = Tail(options, now, _look(options, environ))
+    tail = Tail(options, accesses, now, _look(options, environ))
     if len(options.targets) == 1:
         tail.follow(options.targets[0])
     else:
@@ -82,8 +78,9 @@ def _look(options: TailOptions, environ: Mapping[str, str]) -> Look:
 class Tail:
     """Follows all targets of the options."""
 
-    def __init__(self, options: TailOptions, now: datetime, look: Look) -> None:
+    def __init__(self, options: TailOptions, accesses: Mapping[str, Access], now: datetime, look: Look) -> None:
         self._options = options
+        self._accesses = accesses
         self._now = now
         self._since = None if options.since is None else parse_since(options.since, now)
         self._wish = _wish(options)
@@ -91,10 +88,6 @@ class Tail:
         names = [label for target, label in self._labels.items() if not is_url(target)]
         self._printer = Printer(sys.stdout.buffer, sys.stderr, look, names)
         self._lock = threading.Lock()
-        self._accesses = {
-            target: open_access(target, options.token_file, options.ca_file, options.insecure)
-            for target in filter(is_url, options.targets)
-        }
 
     def follow(self, target: str) -> None:
         """Until it ends."""

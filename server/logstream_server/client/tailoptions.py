@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -83,9 +83,9 @@ class TailOptions:
     insecure: bool = switch("--insecure", "accept any certificate")
 
     @classmethod
-    def from_argv(cls, argv: Sequence[str]) -> TailOptions:
-        """Read the arguments; SettingsError names all faults."""
-        return read_arguments(cls, argv, _conflicts)
+    def from_argv(cls, argv: Sequence[str], use: Callable[[TailOptions], object] = lambda _: None) -> TailOptions:
+        """Read the arguments; SettingsError names all faults, also those that `use` meets (`options.read_options`)."""
+        return read_arguments(cls, argv, _conflicts, use)
 
 
 def is_url(target: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from logstream_server.access.tokens import read_tokens
-from logstream_server.errors import Problem, SettingsError
+from logstream_server.errors import Problem, SettingsError, kept_in, refuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +19,24 @@ class Access:
 
 
 def open_access(
-    url: str, token_file: str | None, ca_file: str | None, insecure: bool, headers: Sequence[tuple[str, str]] = ()
-) -> Access:
-    """Read the files that the options name. Raises SettingsError."""
-    is_tls = url.partition("://")[0] in ("https", "wss")
-    tls = tls_context(ca_file, insecure) if is_tls else None
-    return Access(authorization(token_file) | dict(headers), tls)
+    urls: Sequence[str],
+    token_file: str | None,
+    ca_file: str | None,
+    insecure: bool,
+    headers: Sequence[tuple[str, str]] = (),
+) -> dict[str, Access]:
+    """For each URL. Reads the files that the options name once, since they may be pipes. Raises SettingsError, with all
+    that are of no use."""
+    problems: list[Problem] = []
+    encrypted = {url for url in urls if url.partition("://")[0] in ("https", "wss")}
+    tls, shown = None, {}
+    with kept_in(problems):
+        shown = authorization(token_file) | dict(headers)
+    with kept_in(problems):
+        if encrypted or ca_file is not None:
+            tls = tls_context(ca_file, insecure)
+    refuse(problems)
+    return {url: Access(shown, tls if url in encrypted else None) for url in urls}
 
 
 def authorization(token_file: str | None) -> dict[str, str]:

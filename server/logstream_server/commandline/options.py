@@ -12,12 +12,12 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from difflib import get_close_matches
 from textwrap import wrap
 from typing import Any, Final, TypeVar, overload
 
-from logstream_server.errors import Problem, SettingsError
+from logstream_server.errors import Problem, SettingsError, kept_in, refuse
 
 from .forms import BOOLEAN, Form
 
@@ -133,16 +133,45 @@ def collect(command: type, environ: Mapping[str, str], argv: Sequence[str]) -> C
     return Collected(values, sources, tuple(problems))
 
 
-def read_arguments(
-    command: type[T], argv: Sequence[str], conflicts: Callable[[T, Collected], Iterable[Problem]] = lambda *_: ()
+def read_options(
+    command: type[T],
+    environ: Mapping[str, str],
+    argv: Sequence[str],
+    conflicts: Callable[[T, Collected], Iterable[Problem]] = lambda *_: (),
+    use: Callable[[T], object] = lambda _: None,
 ) -> T:
-    """The value of a command that reads no variables. Raises SettingsError, which names all faults."""
-    collected = collect(command, {}, argv)
+    """The value of a command. Raises SettingsError, which names all faults.
+
+    `conflicts`: what is wrong with values that are each well written. `use`: what opens the files that the options name
+    and raises a SettingsError of its own; called only where something is wrong already, to tell all of it at once.
+    """
+    collected = collect(command, environ, argv)
     options = command(**collected.values)
-    problems = (*collected.problems, *conflicts(options, collected))
+    problems = [*collected.problems, *conflicts(options, collected)]
     if problems:
-        raise SettingsError(problems)
+        with kept_in(problems):
+            use(options)
+    refuse(problems)
     return options
+
+
+def read_arguments(
+    command: type[T],
+    argv: Sequence[str],
+    conflicts: Callable[[T, Collected], Iterable[Problem]] = lambda *_: (),
+    use: Callable[[T], object] = lambda _: None,
+) -> T:
+    """The value of a command that reads no variables; see `read_options`."""
+    return read_options(command, {}, argv, conflicts, use)
+
+
+def named_by_source(
+    error: SettingsError, command: type, environ: Mapping[str, str], argv: Sequence[str]
+) -> SettingsError:
+    """The same faults, each with the variable that the value came from in place of the flag, which nobody typed."""
+    sources = collect(command, environ, argv).sources
+    names = {spec.flag: sources[name] for name, spec in specs_of(command).items() if name in sources}
+    return SettingsError(tuple(replace(each, name=names.get(each.name, each.name)) for each in error.problems))
 
 
 def split_variable(text: str) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ def test_the_first_token_of_the_file_is_shown(tmp_path: Path) -> None:
     file.write_text("# who\n\nt0ken\nother\n")
     assert authorization(str(file)) == {"Authorization": "Bearer t0ken"}
     assert authorization(None) == {}
-    access = open_access("http://h", str(file), None, False, [("X-Team", "logs")])
+    access = open_access(["http://h"], str(file), None, False, [("X-Team", "logs")])["http://h"]
     assert access.headers == {"Authorization": "Bearer t0ken", "X-Team": "logs"}
     assert access.tls is None
 
@@ -28,10 +30,29 @@ def test_a_token_that_cannot_be_sent_is_refused(tmp_path: Path) -> None:
         authorization(str(file))
 
 
+def test_a_token_from_a_pipe_is_for_all_servers(tmp_path: Path) -> None:
+    """As from `--token-file <(command)`: what was read from it once is gone."""
+    pipe = tmp_path / "token"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("t0ken\n",), daemon=True)
+    writer.start()
+    found = open_access(["http://a", "https://b"], str(pipe), None, False)
+    writer.join()
+    assert [each.headers for each in found.values()] == [{"Authorization": "Bearer t0ken"}] * 2
+    assert [each.tls is None for each in found.values()] == [True, False]
+
+
+@pytest.mark.parametrize("url", ["http://h", "https://h"])
+def test_all_files_that_are_of_no_use_are_named(tmp_path: Path, url: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        open_access([url], str(tmp_path / "token"), str(tmp_path / "ca.pem"), False)
+    assert [problem.name for problem in caught.value.problems] == ["--token-file", "--ca-file"]
+
+
 @pytest.mark.parametrize("url", ["https://h", "wss://h/ws"])
 def test_certificates_are_checked_unless_that_is_waived(url: str) -> None:
-    strict = open_access(url, None, None, insecure=False).tls
-    loose = open_access(url, None, None, insecure=True).tls
+    strict = open_access([url], None, None, insecure=False)[url].tls
+    loose = open_access([url], None, None, insecure=True)[url].tls
     assert strict is not None
     assert loose is not None
     assert (strict.verify_mode, strict.check_hostname) == (ssl.CERT_REQUIRED, True)

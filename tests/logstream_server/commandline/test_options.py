@@ -186,6 +186,27 @@ def test_the_help_page_of_a_command_without_variables_shows_none() -> None:
     assert "serve it hot\n" in page + "\n"
 
 
+def test_what_opens_files_is_asked_where_something_is_wrong_already() -> None:
+    """All faults are told at once; where there is none, whoever starts opens the files anyway."""
+    asked: list[Shelf] = []
+
+    def use(shelf: Shelf) -> None:
+        asked.append(shelf)
+        raise SettingsError((Problem("BOOK", shelf.book, "is not there"),))
+
+    assert options.read_arguments(Shelf, ["emma"], use=use) == Shelf("emma")
+    assert asked == []
+    with pytest.raises(SettingsError) as caught:
+        options.read_arguments(Shelf, ["emma", "--nope"], use=use)
+    assert [str(each) for each in caught.value.problems] == ["--nope: no such option", "BOOK 'emma': is not there"]
+
+
+def test_a_fault_that_is_found_later_is_named_by_where_the_value_came_from() -> None:
+    error = SettingsError((Problem("--cook", "x", "is ill"), Problem("--plates", "7", "are broken")))
+    named = options.named_by_source(error, Kitchen, {"LOGSTREAM_COOK": "x"}, ["--plates=7"])
+    assert [each.name for each in named.problems] == ["LOGSTREAM_COOK", "--plates"]
+
+
 def test_a_command_s_arguments_become_its_value_or_all_their_faults() -> None:
     assert options.read_arguments(Shelf, ["war and peace"]) == Shelf("war and peace")
 
