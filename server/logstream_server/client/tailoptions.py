@@ -20,7 +20,8 @@ from .times import parse_since
 _SOME_TIME: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """Whether a time can be read does not depend on the clock."""
 _SINCE_ADVICE: Final = (
-    "must be a span such as 90s, 10m, 2h or 1d, or a time such as 14:30, 2026-11-24 or '2026-11-24 14:30'"
+    "must be a span such as 90s, 10m, 1h30m or 2d, or now, today or yesterday, "
+    "or a time such as 14:30, 2026-11-24 or '2026-11-24 14:30'"
 )
 _TARGET: Final = text("FILE|URL", "a file, or a server's address")
 
@@ -45,8 +46,9 @@ class TailOptions:
         "--since",
         text("TIME", "a time"),
         None,
-        "begin with the first line that is not older, by the lines' own times: 10m, 2h, 1d, 14:30, 2026-11-24, "
-        "'2026-11-24 14:30'; rotated files count, too; of a server only the last 100,000 lines of the present one",
+        "begin with the first line that is not older, by the lines' own times: 10m, 1h30m, 2d, now, today, yesterday, "
+        "14:30, 2026-11-24, '2026-11-24 14:30'; rotated files count, too; of a server only the last 100,000 lines of "
+        "the present one",
     )
     from_start: bool = switch("--from-start", "begin with the file's first line")
     cursor: str | None = option("--cursor", text("CURSOR", "a cursor that a server gave"), None, "go on from there")

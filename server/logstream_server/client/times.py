@@ -27,8 +27,12 @@ _SYSLOG: Final = re.compile(r"^(?:<\d{1,3}>)?([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\
 _KLOG: Final = re.compile(r"^[IWEF](\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{6})\b")
 _EPOCH: Final = re.compile(r"^\[?(1\d{9})(?:(\d{3})|\.(\d{1,9}))?(?!\d)")
 _EPOCH_FIELD: Final = re.compile(r'"(?:ts|time|timestamp)": ?(1\d{9})(?:(\d{3})|\.(\d{1,9}))?(?!\d)')
-_SPAN: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(s|m|h|d|w)")
+_PART: Final = re.compile(
+    r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(s|sec|seconds?|m|min|minutes?|h|hr|hours?|d|days?|w|weeks?) ?(?=[0-9]|$)"
+)
 _SPANS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+"""By the first letter of the unit."""
+_DAY: Final = re.compile(r"(today|yesterday)(?: (.+))?")
 _CLOCK: Final = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d))?")
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -70,22 +74,47 @@ def first_time(lines: Iterable[str], now: datetime) -> float | None:
 
 
 def parse_since(text: str, now: datetime) -> float:
-    """What a person means: a span before now (`90s`, `10m`, `2h`, `1d`), a time of today, a day, or a day and a time.
+    """What a person means: now, a span before it (`90s`, `10m`, `1h30m`, also `-1h` or `1 hour ago`), a time of the day
+    (the last that was), a day (also `today` and `yesterday`), or a day and a time. As journalctl has it.
 
     In seconds since 1970. Raises ValueError.
     """
-    if span := _SPAN.fullmatch(text):
-        return now.timestamp() - float(span[1]) * _SPANS[span[2]]
-    if clock := _CLOCK.fullmatch(text):
-        hour, minute, second = (int(each or 0) for each in clock.groups())
-        when = now.replace(hour=hour, minute=minute, second=second, microsecond=0)
-        return (when if when <= now else when - timedelta(days=1)).timestamp()
+    if text == "now":
+        return now.timestamp()
+    if (span := _span(text.removeprefix("-").removesuffix(" ago"))) is not None:
+        return now.timestamp() - span
+    here = now.astimezone().replace(tzinfo=None)  # each day by the clock that is in force then (summer time)
+    if _CLOCK.fullmatch(text):
+        when = _at(here, text)
+        return (when if when <= here else when - timedelta(days=1)).timestamp()
+    if day := _DAY.fullmatch(text):
+        return _at(here - timedelta(days=day[1] == "yesterday"), day[2] or "0:00").timestamp()
+    if text.startswith("@"):
+        text = text[1:] if _EPOCH.fullmatch(text[1:]) else ""
     if _DATE.fullmatch(text):
         text += " 00:00"
     found = parse_time(text, now) if _ISO.fullmatch(text) or _EPOCH.fullmatch(text) else None
     if found is None:
         raise ValueError(text)
     return found
+
+
+def _span(text: str) -> float | None:
+    """So many seconds; None where the text is something else."""
+    seconds, at = 0.0, 0
+    while part := _PART.match(text, at):
+        seconds += float(part[1]) * _SPANS[part[2][0]]
+        at = part.end()
+    return seconds if 0 < at == len(text) else None
+
+
+def _at(day: datetime, clock: str) -> datetime:
+    """The day, at that time of it. Raises ValueError."""
+    found = _CLOCK.fullmatch(clock)
+    if found is None:
+        raise ValueError(clock)
+    hour, minute, second = (int(each or 0) for each in found.groups())
+    return day.replace(hour=hour, minute=minute, second=second, microsecond=0)
 
 
 class Since:

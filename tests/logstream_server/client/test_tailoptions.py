@@ -68,7 +68,8 @@ def test_every_option_of_tail_reaches_its_field() -> None:
         pytest.param(
             ["a", "--color=pink", "--since=soon", "--grep=(", "--exclude=["],
             "--color 'pink': must be one of auto, always, never\n"
-            "--since 'soon': must be a span such as 90s, 10m, 2h or 1d, or a time such as 14:30, 2026-11-24 or "
+            "--since 'soon': must be a span such as 90s, 10m, 1h30m or 2d, or now, today or yesterday, "
+            "or a time such as 14:30, 2026-11-24 or "
             "'2026-11-24 14:30'\n"
             "--grep '(': missing ): \"(\"\n"
             "--exclude '[': missing ]: \"[\"",

@@ -93,6 +93,18 @@ def test_a_summer_s_line_is_by_summer_s_clock_also_in_winter(monkeypatch: pytest
         ("2h", NOW.timestamp() - 7200),
         ("1d", NOW.timestamp() - 86400),
         ("2w", NOW.timestamp() - 14 * 86400),
+        ("1h30m", NOW.timestamp() - 5400),
+        ("1d 2h 3m4s", NOW.timestamp() - 86400 - 7384),
+        ("1 hour 30 min", NOW.timestamp() - 5400),
+        ("-1h30m", NOW.timestamp() - 5400),
+        ("10m ago", NOW.timestamp() - 600),
+        ("2 days ago", NOW.timestamp() - 2 * 86400),
+        ("now", NOW.timestamp()),
+        ("today", LOCAL_TEN - 36000),
+        ("today 10:00", LOCAL_TEN),
+        ("yesterday", datetime(2026, 11, 23).timestamp()),  # noqa: DTZ001 - likewise
+        ("yesterday 10:00:30", datetime(2026, 11, 23, 10, 0, 30).timestamp()),  # noqa: DTZ001 - likewise
+        (f"@{int(AT_TEN)}", AT_TEN),
         ("2026-11-24T10:00:00Z", AT_TEN),
         ("2026-11-24 10:00", LOCAL_TEN),
         ("2026-11-24", LOCAL_TEN - 36000),
@@ -103,13 +115,35 @@ def test_what_a_person_means(text: str, when: float) -> None:
     assert parse_since(text, NOW) == when
 
 
+def test_yesterday_began_with_its_own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The day that the clocks were changed has 25 hours."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+        time.tzset()
+        try:
+            now = datetime(2026, 10, 26, 12, 0, 0, tzinfo=UTC).astimezone()
+            found = [parse_since(text, now) for text in ("today", "yesterday", "14:00")]
+        finally:
+            patched.undo()
+            time.tzset()
+    wanted = ("2026-10-25T23:00:00Z", "2026-10-24T22:00:00Z", "2026-10-25T13:00:00Z")
+    assert found == [datetime.fromisoformat(each).timestamp() for each in wanted]
+
+
 def test_a_time_of_the_day_is_the_last_that_was() -> None:
     assert parse_since("11:59", NOW.astimezone(UTC)) == NOW.timestamp() - 60
     assert parse_since("9:00", NOW.astimezone(UTC)) == NOW.timestamp() - 3 * 3600
     assert parse_since("12:01:00", NOW.astimezone(UTC)) == NOW.timestamp() + 60 - 86400
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "10", "10x", "-5m", "25:00", "2026-13-01", "10m ago"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "soon", "Today", "tomorrow", "yesterday noon", "today 25:00"),
+        *("10", "10x", "1h30", "h", "1h-30m", "--5m", "10m ago ago", "1hm", "1month"),
+        *("25:00", "2026-13-01", "now ago", "@today", "@2026-11-24"),
+    ],
+)
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the text is the caller's
         parse_since(text, NOW)
