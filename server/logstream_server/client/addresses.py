@@ -14,6 +14,8 @@ SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 _HOST_AND_PORT: Final = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}(?:/|$)")
 _STARTS: Final = frozenset({"cursor", "from", "tail"})
+_TOKEN: Final = frozenset({"access_token"})
+_FOR_LINES: Final = _STARTS | {"exclude", "grep"}
 
 
 def socket_url(url: str) -> str:
@@ -30,6 +32,24 @@ def socket_url(url: str) -> str:
         raise CannotFollow(display_url(url), None, "not an address; it must be like http://HOST:PORT or wss://HOST/ws")
     path = parts.path.rstrip("/")
     return urlunsplit((scheme, parts.netloc, path if path.endswith("/ws") else path + "/ws", parts.query, ""))
+
+
+def api_url(url: str, path: str, fields: Mapping[str, Any] | None = None) -> str:
+    """The URL of `path` below `/api/v1` of the same server. `fields`: the query of a request for lines, beside which
+    the address's own counts, too (None: the path takes none but a token). Raises CannotFollow for what is no
+    address."""
+    parts = urlsplit(socket_url(url))
+    scheme = next(name for name, socket in SCHEMES.items() if socket == parts.scheme)
+    host = parts.netloc.rpartition("@")[2]
+    wanted = _TOKEN if fields is None else _TOKEN | _FOR_LINES
+    own = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name in wanted]
+    below = f"{parts.path.removesuffix('/ws')}/api/v1/{path}"
+    return with_query(urlunsplit((scheme, host, below, urlencode(own), "")), fields or {})
+
+
+def own_stream(url: str) -> str | None:
+    """Which stream an address's own query names."""
+    return dict(parse_qsl(urlsplit(url).query)).get("stream")
 
 
 def lacks_scheme(target: str) -> bool:

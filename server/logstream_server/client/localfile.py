@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Final, Self
 
@@ -23,6 +25,7 @@ from logstream_server.history import history
 from logstream_server.history.history import NO_ANSWER, NotNow
 from logstream_server.history.reader import Chunk, Reader
 from logstream_server.history.resume import Resumed, from_start, resume
+from logstream_server.lines.cursor import Positions
 from logstream_server.tailing.discovery import parse_source
 from logstream_server.tailing.follower import FollowOptions
 from logstream_server.tailing.stream import Stream, StreamStatus
@@ -32,7 +35,12 @@ MAX_LINE_BYTES: Final = 64 << 20
 """As much as a server can be set to: one reader has the memory, and its lines are to be whole."""
 RETRY_S: Final = 1.0
 """How long to wait for a file system that refuses."""
+REST_S: Final = 0.05
+"""Who does not wait for new lines waits so long for the rest of a last line that has no newline."""
+LAST_S: Final = 1.0
+"""And no longer than that where it grows and grows."""
 _NO_LOG: Final = frozenset({StreamStatus.REFUSED, StreamStatus.UNSUPPORTED})
+_NO_FILE: Final = _NO_LOG | {StreamStatus.WAITING}
 
 
 class Bell:
@@ -74,16 +82,20 @@ class Bell:
 
 class LocalFile:
     """Follows the file at `path` as long as the context lasts, from where `wish` says, or `start` in its place, which
-    is called on a thread and may raise NotNow. Raises CannotFollow."""
+    is called on a thread and may raise NotNow. Unless it `follows`, to its end as it is now. Raises CannotFollow."""
 
-    def __init__(self, path: str, wish: Wish, start: Callable[[Stream], Resumed] | None = None) -> None:
+    def __init__(
+        self, path: str, wish: Wish, start: Callable[[Stream], Resumed] | None = None, *, follows: bool = True
+    ) -> None:
         source = parse_source(path)
         if not source.is_file:
             raise CannotFollow(path, None, "that may be several files; name one, or serve them (logstream serve)")
         self._path = path
         self._start = partial(begin, wish=wish) if start is None else start
         self._view = View(Format.JSON, wish.filter)
-        self._monitor = LogMonitor([source], FollowOptions(max_line_bytes=MAX_LINE_BYTES))
+        self._follows = follows
+        options = FollowOptions(max_line_bytes=MAX_LINE_BYTES)
+        self._monitor = LogMonitor([source], options if follows else replace(options, partial_after_s=REST_S))
         self._bell = Bell()
 
     def __enter__(self) -> Self:
@@ -97,16 +109,20 @@ class LocalFile:
         self._bell.close()
 
     def events(self, out: int | None = None) -> Iterator[ClientEvent]:
-        """A Hello, what is there, and then what comes, without end. Raises BrokenPipeError when nobody reads the pipe
-        `out` any more."""
+        """A Hello, what is there, and then what comes, without end where it `follows`. Raises BrokenPipeError when
+        nobody reads the pipe `out` any more."""
         stream = next(iter(self._monitor.streams.values()))
         while _is_unknown(stream):
             if stream.state.detail:
+                if not self._follows:
+                    raise CannotFollow(self._path, None, stream.state.detail)
                 yield Event(stream.name, "unreadable", stream.state.detail)
             self._bell.wait(out)
-        if stream.state.status in _NO_LOG:
+        if stream.state.status in (_NO_LOG if self._follows else _NO_FILE):
             raise CannotFollow(self._path, None, stream.state.detail)
-        news = stream.ring.head()[0]
+        if not self._follows:
+            self._await_rest(stream, out)
+        news, end = stream.ring.head()
         begun = self._begin(stream, out)
         cursor = messages.token(stream.name, begun.positions)
         server = f"logstream/{__version__}"
@@ -114,10 +130,18 @@ class LocalFile:
         reader = Reader(stream, begun.positions, news, max_line_bytes=MAX_LINE_BYTES)
         while True:
             chunk = self._next(reader, out)
+            if chunk is not None:
+                yield from self._events(stream.name, chunk)
+            if not self._follows and (chunk is None or _is_behind(reader.positions, end)):
+                return
             if chunk is None:
                 self._bell.wait(out)
-            else:
-                yield from self._events(stream.name, chunk)
+
+    def _await_rest(self, stream: Stream, out: int | None) -> None:
+        """A last line without a newline is held back until nothing has come for a moment."""
+        deadline = time.monotonic() + LAST_S
+        while stream.state.pending and time.monotonic() < deadline:
+            self._bell.wait(out, REST_S)
 
     def _begin(self, stream: Stream, out: int | None) -> Resumed:
         while True:
@@ -149,6 +173,12 @@ def _is_unknown(stream: Stream) -> bool:
     """Whether nothing can be said yet of where a reader begins."""
     status = stream.state.status
     return status is StreamStatus.HUNG or (status in NO_ANSWER and not stream.ring.head()[1])
+
+
+def _is_behind(positions: Positions, end: Positions) -> bool:
+    """Whether a reader has all that there was when the stream's head was at `end`, however it grows meanwhile."""
+    newest = end[-1] if end else None
+    return newest is None or not any(p.generation is newest.generation and p.offset < newest.offset for p in positions)
 
 
 def begin(stream: Stream, wish: Wish) -> Resumed:

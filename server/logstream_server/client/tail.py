@@ -14,7 +14,7 @@ import stat
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -31,8 +31,10 @@ from logstream_server.lines.cursor import parse_cursor
 from logstream_server.lines.filters import parse_filter
 from logstream_server.tailing.stream import Stream
 
+from .addresses import own_stream
 from .client import LogStreamClient, Subscription
 from .lookback import begin_since
+from .pages import Pages
 from .paint import painted, plain
 from .printer import Look, Printer
 from .tailoptions import Color, TailOptions, is_url, shown
@@ -42,6 +44,7 @@ from .trust import Access
 
 _SERVER_SINCE_LINES: Final = 100_000
 """How far back `--since` looks at a server: some 20 MB on their way."""
+_OF_A_SERVER: Final = "of a server, rotated files are not shown"
 _MAX_STREAMS: Final = 64
 """Of one socket: docs/protocol.md."""
 
@@ -59,6 +62,8 @@ def run_tail(options: TailOptions, environ: Mapping[str, str]) -> int:
     tail = Tail(options, accesses, now, _look(options, environ))
     if len(options.targets) == 1:
         tail.follow(options.targets[0])
+    elif options.no_follow:
+        return tail.show_all()
     else:
         tail.follow_all()
     return 0
@@ -92,10 +97,23 @@ class Tail:
     def follow(self, target: str) -> None:
         """Until it ends."""
         show = partial(self._show, target, {})
-        if is_url(target):
+        if is_url(target) and self._options.no_follow:
+            self._show_server(target, self._accesses[target], show)
+        elif is_url(target):
             asyncio.run(self._follow_server(target, self._accesses[target], show))
         else:
             self._follow_file(target, show)
+
+    def show_all(self) -> int:
+        """One after the other, as far as they are there now; 1 when one of them could not be read, which is named."""
+        status = 0
+        for target in self._options.targets:
+            try:
+                self.follow(target)
+            except LogstreamError as error:
+                sys.stderr.write(f"logstream: {error}\n")
+                status = 1
+        return status
 
     def follow_all(self) -> None:
         """All in turns, until nobody reads any more or all have ended; those that cannot be followed are named."""
@@ -137,7 +155,8 @@ class Tail:
     def _follow_file(self, path: str, show: Show) -> None:
         from .localfile import LocalFile  # noqa: PLC0415 - a server is followed without what reads files
 
-        with LocalFile(path, self._wish, None if self._since is None else partial(self._look_back, path)) as file:
+        start = None if self._since is None else partial(self._look_back, path)
+        with LocalFile(path, self._wish, start, follows=not self._options.no_follow) as file:
             for event in file.events(sys.stdout.fileno()):
                 show(event)
 
@@ -157,11 +176,32 @@ class Tail:
 
     # -- a server -----------------------------------------------------------------------------------------------------
 
+    @property
+    def _start(self) -> tuple[int, str | None, bool, tuple[str, ...], tuple[str, ...]]:
+        """What is wanted of each stream."""
+        options = self._options
+        lines = options.lines if self._since is None else _SERVER_SINCE_LINES
+        return lines, options.cursor, options.from_start, options.grep, options.exclude
+
+    def _show_server(self, url: str, access: Access, show: Show) -> None:
+        """What it has now."""
+        pages, options = Pages(url, access), self._options
+        wanted = options.streams or tuple(filter(None, (own_stream(url),)))
+        if options.cursor is not None:
+            wanted = wanted or (parse_cursor(options.cursor).stream,)
+        if not wanted or any(map(_is_glob, wanted)):
+            wanted = _choose(pages.url, pages.streams(), wanted)
+        for stream in wanted:
+            if self._since is not None:
+                first = first_time(pages.first_lines(stream), self._now)
+                self._say_first(self._name(url, stream), first, _OF_A_SERVER)
+            for event in pages.events(Subscription(stream, *self._start)):
+                show(event)
+
     async def _follow_server(self, url: str, access: Access, show: Show) -> None:
         options = self._options
         streams = await _find_streams(url, access, options.streams)
-        lines = options.lines if self._since is None else _SERVER_SINCE_LINES
-        start = (lines, options.cursor, options.from_start, options.grep, options.exclude)
+        start = self._start
         if self._since is not None:
             for stream in streams:
                 await self._look_back_at_server(url, stream, access)
@@ -181,7 +221,7 @@ class Tail:
             async for event in client:
                 if isinstance(event, Lines) and event.lines:
                     first = first_time(event.lines, self._now)
-                    self._say_first(self._name(url, event.stream), first, "of a server, rotated files are not shown")
+                    self._say_first(self._name(url, event.stream), first, _OF_A_SERVER)
                     return
                 if isinstance(event, Hello) and not _is_filled(event):
                     return
@@ -200,14 +240,21 @@ async def _find_streams(url: str, access: Access, wanted: tuple[str, ...]) -> li
         async for event in client:
             if isinstance(event, Hello):
                 names = [str(each.get("name")) for each in event.streams]
-                found: list[str | None] = []
-                found += dict.fromkeys(name for glob in wanted for name in names if fnmatchcase(name, glob))
-                if 0 < len(found) <= _MAX_STREAMS:
-                    return found
-                many = f"{len(found)} streams match, and {_MAX_STREAMS} are the most"
-                none = f"no stream matches {' or '.join(map(repr, wanted))}; there are: {', '.join(names[:20])}"
-                raise CannotFollow(client.url, None, many if found else none)
+                return list(_choose(client.url, names, wanted))
     raise CannotFollow(shown(url), None, "it has said nothing")
+
+
+def _choose(url: str, names: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    """Those of a server's streams that match one of the globs; the first where there is none."""
+    if not wanted:
+        found = tuple(names[:1])
+    else:
+        found = tuple(dict.fromkeys(name for glob in wanted for name in names if fnmatchcase(name, glob)))
+    if 0 < len(found) <= _MAX_STREAMS:
+        return found
+    many = f"{len(found)} streams match, and {_MAX_STREAMS} are the most"
+    none = f"no stream matches {' or '.join(map(repr, wanted))}; there are: {', '.join(names[:20])}"
+    raise CannotFollow(url, None, many if found else none if wanted else "there is no file to follow yet")
 
 
 def _is_glob(name: str) -> bool:

@@ -70,7 +70,8 @@ class TailOptions:
     no_prefix: bool = switch(
         "--no-prefix", "do not begin each line with the name of its source where there are several"
     )
-    follow: bool = switch("-f, --follow", "for those who are used to it: new lines are always followed")
+    no_follow: bool = switch("--no-follow", "end with the last line that is there, and wait for nothing")
+    follow: bool = switch("-f, --follow", "for those who are used to it: new lines are followed anyway")
     retry: bool = switch("-F, --retry", "likewise: a file that is replaced or not there yet is always waited for")
 
     streams: tuple[str, ...] = repeatable(
@@ -103,12 +104,7 @@ def shown(target: str) -> str:
 def _conflicts(options: TailOptions, given: Collected) -> Iterator[Problem]:
     if not options.targets and not any(problem.name == "FILE|URL" for problem in given.problems):
         yield Problem("FILE|URL", None, "say what to follow")
-    for target in options.targets:
-        if target == "-":
-            yield Problem("FILE|URL", target, "standard input is no file that grows; ./- is a file of that name")
-        if is_url(target) and target.partition("://")[0] not in SCHEMES:
-            advice = f"must be a file, or a URL that begins with one of {', '.join(SCHEMES)}"
-            yield Problem("FILE|URL", shown(target), advice)
+    yield from _unusable(options)
     if options.targets and not any(map(is_url, options.targets)):
         for name in sorted(_FOR_SERVERS & given.sources.keys()):
             yield Problem(given.sources[name], None, f"is for servers, and {options.targets[0]!r} is a file")
@@ -117,7 +113,19 @@ def _conflicts(options: TailOptions, given: Collected) -> Iterator[Problem]:
         yield Problem(" and ".join(starts), None, "each say where to begin; keep one")
     if options.cursor is not None and (len(options.targets) > 1 or len(options.streams) > 1):
         yield Problem("--cursor", None, "is of one stream; give one source")
+    if options.no_follow and (options.follow or options.retry):
+        yield Problem("--follow" if options.follow else "--retry", None, "is the opposite of --no-follow; keep one")
     yield from _unreadable(options)
+
+
+def _unusable(options: TailOptions) -> Iterator[Problem]:
+    """Words that are neither a file nor a server."""
+    for target in options.targets:
+        if target == "-":
+            yield Problem("FILE|URL", target, "standard input is no file that grows; ./- is a file of that name")
+        if is_url(target) and target.partition("://")[0] not in SCHEMES:
+            advice = f"must be a file, or a URL that begins with one of {', '.join(SCHEMES)}"
+            yield Problem("FILE|URL", shown(target), advice)
 
 
 def _unreadable(options: TailOptions) -> Iterator[Problem]:

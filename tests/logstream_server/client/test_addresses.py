@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from logstream_server.client.addresses import display_url, socket_url
+from logstream_server.client.addresses import api_url, display_url, own_stream, socket_url
 from logstream_server.client.client import LogStreamClient
 from logstream_server.errors import CannotFollow
 
@@ -32,6 +32,26 @@ def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(CannotFollow, match="not an address") as caught:
         LogStreamClient(url)
     assert "token" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://h", "http://h/api/v1/streams"),
+        ("wss://u:p@h:8/team/ws?tail=3&access_token=t", "https://h:8/team/api/v1/streams?access_token=t"),
+        ("ws://[::1]/ws/", "http://[::1]/api/v1/streams"),
+    ],
+)
+def test_an_address_leads_to_its_api(url: str, expected: str) -> None:
+    assert api_url(url, "streams") == expected
+
+
+def test_an_address_s_own_query_counts_for_lines() -> None:
+    """As it does for the socket."""
+    url = "http://h/?stream=s&tail=3&grep=a&grep=b&lag=skip"
+    assert api_url(url, "x", {"tail": 10}) == "http://h/api/v1/x?tail=3&grep=a&grep=b"
+    assert api_url(url, "x", {"cursor": "c", "grep": ["d"]}) == "http://h/api/v1/x?cursor=c&grep=d"
+    assert (own_stream(url), own_stream("http://h")) == ("s", None)
 
 
 def test_an_address_is_shown_without_its_secrets() -> None:

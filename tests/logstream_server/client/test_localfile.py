@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from logstream_server.client import localfile
 from logstream_server.client.localfile import Bell, LocalFile
 from logstream_server.encoding.events import ClientEvent, Event, Gap, Hello, Lines
 from logstream_server.errors import CannotFollow
@@ -65,6 +66,67 @@ def lines(events: Iterator[ClientEvent], count: int) -> list[str]:
 def append(path: Path, text: str) -> None:
     with path.open("a") as file:
         file.write(text)
+
+
+def read(path: Path, **wish: object) -> list[str]:
+    """What there is, without following."""
+    with LocalFile(str(path), Wish(**wish), follows=False) as file:  # type: ignore[arg-type]
+        events = list(file.events())
+    assert isinstance(events[0], Hello)
+    return [line for event in events if isinstance(event, Lines) for line in event.lines]
+
+
+@pytest.mark.parametrize(
+    ("wish", "wanted"),
+    [
+        ({"tail": 0}, []),
+        ({"tail": 2}, ["two", "three"]),
+        ({"from_start": True}, ["one", "two", "three"]),
+        ({"tail": 1, "filter": LineFilter(("o",))}, ["two"]),
+        ({"tail": 1, "filter": LineFilter(("x",))}, []),
+    ],
+)
+def test_what_is_there_ends(log: Path, wish: dict[str, object], wanted: list[str]) -> None:
+    assert read(log, **wish) == wanted
+
+
+@pytest.mark.parametrize("tail", [1, 2])
+def test_a_last_line_without_a_newline_is_there(log: Path, tail: int) -> None:
+    """However new it is; it is one of the last."""
+    append(log, "half")
+    assert read(log, tail=tail) == ["three", "half"][-tail:]
+
+
+def test_an_empty_file_ends_at_once(tmp_path: Path) -> None:
+    (tmp_path / "a.log").touch()
+    assert read(tmp_path / "a.log", tail=10) == []
+
+
+def test_a_file_that_grows_as_fast_as_it_is_read_has_an_end(log: Path) -> None:
+    """That of the moment in which it was begun with."""
+    log.write_text("x" * 100_000 + "\n")
+    size = log.stat().st_size
+    with LocalFile(str(log), Wish(from_start=True), follows=False) as file:
+        read_bytes = 0
+        for event in file.events():
+            append(log, "y" * 300_000 + "\n")
+            read_bytes += sum(len(line) + 1 for line in event.lines) if isinstance(event, Lines) else 0
+    assert size <= read_bytes < log.stat().st_size
+
+
+def test_a_line_that_grows_without_end_is_not_waited_for(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(localfile, "REST_S", 3600.0)
+    monkeypatch.setattr(localfile, "LAST_S", 0.0)
+    append(log, "half")
+    assert read(log, tail=2) == ["three"]
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfeo\0n\0e\0\n\0"], ids=["missing", "UTF-16"])
+def test_what_cannot_be_read_is_not_waited_for(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "a.log").write_bytes(content)
+    with pytest.raises(CannotFollow, match="UTF-16" if content else "the file does not exist yet"):
+        read(tmp_path / "a.log", tail=10)
 
 
 def test_the_last_lines_and_then_each_new_one(follow: Follow, log: Path) -> None:

@@ -669,6 +669,77 @@ def test_tail_over_tls_believes_whom_it_is_told_to(serve: Serve, log: Path, tmp_
             assert process.wait(DEADLINE_S) == 130
 
 
+# Without following
+
+
+def tailed(*words: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """`logstream tail --no-follow`, at its end."""
+    words, environment = command(("tail", "--no-follow", *words))
+    environment |= more
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+
+
+def test_tail_that_does_not_follow_ends_with_the_last_line(serve: Serve, log: Path) -> None:
+    """The same of a file and of a server, with all that says which lines."""
+    append(log, "2026-11-24T04:00:00Z early", "2026-11-24T06:00:00Z new")
+    append_bytes(log, b"half")
+    server = serve(log)
+    eventually(lambda: server.get("/api/v1/streams/app.log/lines?tail=1").json["lines"] == ["half"])
+    for target in (log, server.url):
+        for words, wanted in (
+            (("-n", "3"), "2026-11-24T04:00:00Z early\n2026-11-24T06:00:00Z new\nhalf"),
+            (("--from-start", "--grep", "^old", "--exclude", "1"), "".join(f"old {n}\n" for n in range(2, 10))),
+            (("--since", "2026-11-24T05:00:00Z"), "2026-11-24T06:00:00Z new\nhalf"),
+            (("-n", "0"), ""),
+        ):
+            done = tailed(*words, target)
+            assert (done.returncode, done.stdout, done.stderr) == (0, wanted, "")
+        messages = list(map(json.loads, tailed("--json", "-n", "2", target).stdout.splitlines()))
+        assert [each["type"] for each in messages][:2] == ["hello", "lines"]
+        cursor = messages[-1]["cursor"]
+        assert tailed("--cursor", cursor, target).stdout == ""
+    append(log, "", "more")
+    assert tailed("--cursor", cursor, log).stdout.splitlines()[-1] == "more"
+
+
+def test_tail_that_does_not_follow_shows_one_after_the_other(serve: Serve, log: Path, tmp_path: Path) -> None:
+    """What cannot be read is named, and the status says so."""
+    web = tmp_path / "web.log"
+    append(web, "GET")
+    server = serve(log, web)
+    done = tailed("-n", "1", log, server.url, tmp_path / "no.log", web, "--stream", "*.log")
+    host = server.url.removeprefix("http://").rstrip("/")
+    assert [line.replace(" ", "") for line in done.stdout.splitlines()] == [
+        "app.log|old12",
+        f"{host}/app.log|old12",
+        f"{host}/web.log|GET",
+        "web.log|GET",
+    ]
+    assert done.stderr == f"logstream: cannot follow {tmp_path}/no.log: the file does not exist yet\n"
+    assert done.returncode == 1
+    assert tailed("-n", "1", log, web).returncode == 0
+
+
+def test_tail_that_does_not_follow_chooses_the_stream_as_one_that_does(serve: Serve, log: Path, tmp_path: Path) -> None:
+    """The first, the one of the address, the one of the cursor."""
+    web = tmp_path / "web.log"
+    append(web, "GET", "POST")
+    server = serve(log, web)
+    url = server.url
+    assert tailed("-n", "1", url).stdout == "old 12\n"
+    assert tailed("-n", "1", f"{url}?stream=web.log").stdout == "POST\n"
+    cursor = json.loads(tailed("--json", "-n", "1", "--stream", "web.log", url).stdout.splitlines()[-1])["cursor"]
+    append(web, "PUT")
+    eventually(lambda: server.get("/api/v1/streams/web.log").json["size"] == web.stat().st_size)
+    assert tailed("--cursor", cursor, url).stdout == "PUT\n"
+    empty = serve("--root", tmp_path, str(tmp_path / "*.none")).url
+    done = tailed(empty)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"logstream: cannot follow {empty}: there is no file to follow yet\n",
+    )
+
+
 # A terminal
 
 

@@ -32,6 +32,7 @@ def test_every_option_of_tail_reaches_its_field() -> None:
     assert TailOptions.from_argv(["x", "y", "--since=1h"]) == TailOptions(("x", "y"), since="1h")
     assert TailOptions.from_argv(["x", "-fn5"]) == TailOptions(("x",), lines=5, follow=True)
     assert TailOptions.from_argv(["-200", "x"]) == TailOptions(("x",), lines=200)
+    assert TailOptions.from_argv(["x", "--no-follow", "--follow=no"]) == TailOptions(("x",), no_follow=True)
     assert TailOptions.from_argv(["x", "--from-start"]) == TailOptions(("x",), from_start=True)
 
 
@@ -57,6 +58,9 @@ def test_every_option_of_tail_reaches_its_field() -> None:
             ["ftp://u:secret@h/log?token=secret"],
             "FILE|URL 'ftp://h/log': must be a file, or a URL that begins with one of http, https, ws, wss",
             id="a URL of another kind",
+        ),
+        pytest.param(
+            ["a", "--no-follow", "-F", "-f"], "--follow: is the opposite of --no-follow; keep one", id="both ways"
         ),
         pytest.param(
             ["a", "--no-resume", "--stream=s", "--token-file=t"],

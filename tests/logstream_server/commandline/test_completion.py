@@ -44,7 +44,7 @@ def completed(folder: Path, line: str) -> set[str]:
 def test_bash_completes_commands_options_and_words(tmp_path: Path) -> None:
     assert {"serve", "tail", "bench", "demo", "completion", "manual"} <= completed(tmp_path, "logstream ")
     assert completed(tmp_path, "logstream ta") == {"tail"}
-    assert completed(tmp_path, "logstream tail --no-") == {"--no-prefix", "--no-resume"}
+    assert completed(tmp_path, "logstream tail --no-") == {"--no-follow", "--no-prefix", "--no-resume"}
     assert "--ring-bytes" in completed(tmp_path, "logstream serve --ri")
     assert {"text", "json", "raw"} <= completed(tmp_path, "logstream bench --format ")
     assert completed(tmp_path, "logstream tail --color al") == {"always"}
@@ -54,7 +54,7 @@ def test_bash_completes_behind_an_equals_sign(tmp_path: Path) -> None:
     """Which bash makes a word of its own."""
     assert completed(tmp_path, "logstream tail --color = al") == {"always"}
     assert completed(tmp_path, "logstream tail --color =") == {"auto", "always", "never"}
-    assert completed(tmp_path, "logstream tail --color = always --no-") == {"--no-prefix", "--no-resume"}
+    assert completed(tmp_path, "logstream tail --color = always --no-") == {"--no-follow", "--no-prefix", "--no-resume"}
     (tmp_path / "application.log").write_text("")
     assert completed(tmp_path, "logstream tail --token-file = appl") == {"application.log"}
 
