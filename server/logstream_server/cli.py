@@ -128,7 +128,7 @@ def _serve(environ: Mapping[str, str], argv: Sequence[str]) -> int:
 
 
 def tail(environ: Mapping[str, str], argv: Sequence[str]) -> int:
-    """`logstream tail`: until interrupted, or until the server says that there will be no more."""
+    """`logstream tail`: until interrupted, or until there is no more."""
     from .client.targets import open_targets  # noqa: PLC0415 - reason in the module's docstring
 
     options = TailOptions.from_argv(argv, open_targets)
@@ -209,13 +209,15 @@ examples:
         usage="[OPTION]... FILE|URL...",
         text="""\
 Prints the last lines and then each new one, and nothing else. When a server's connection breaks, it connects again,
-goes on where it was, and says on standard error whether something is missing. Ctrl-C ends it, with status 130.
+goes on where it was, and says on standard error whether something is missing. Ctrl-C ends it, with status 130;
+--no-follow ends it by itself.
 
 examples:
   logstream tail /var/log/dpkg.log
   logstream tail /var/log/nginx/*.log --since 10m
   logstream tail http://127.0.0.1:8080 -n 100 --grep 'ERROR|WARN'
-  logstream tail https://logs.example.com --stream 'web*' --token-file token --json""",
+  logstream tail https://logs.example.com --stream 'web*' --token-file token --json
+  logstream tail http://127.0.0.1:8080 --no-follow -n 1000 > app.log""",
         options=lambda: TailOptions,
         reads_variables=False,
         run=tail,

@@ -30,10 +30,12 @@ _TIMELESS_BYTES: Final = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`begin`: where a reader begins; `first`: the time of the first line there is, where that is later than asked."""
+    """`begin`: where a reader begins; `first`: the time of the first line there is, where that is later than asked;
+    `timeless`: there are lines, and none of the first ones has a time."""
 
     begin: Resumed
     first: float | None = None
+    timeless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ def begin_since(stream: Stream, since: float, now: datetime) -> Found:
             present.release()
     if begin is None:
         begin, first = Resumed(from_start(head)), look.first
+        if first is None and look.size:
+            return Found(begin, timeless=True)
     return Found(begin, first if first is not None and first > since else None)
 
 

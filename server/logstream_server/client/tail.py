@@ -44,7 +44,7 @@ from .trust import Access
 
 _SERVER_SINCE_LINES: Final = 100_000
 """How far back `--since` looks at a server: some 20 MB on their way."""
-_OF_A_SERVER: Final = "of a server, rotated files are not shown"
+_TIMELESS: Final = "its first lines have no time that is known; --since begins with the first line that has one"
 _MAX_STREAMS: Final = 64
 """Of one socket: docs/protocol.md."""
 
@@ -164,15 +164,27 @@ class Tail:
         """Where `--since` begins."""
         assert self._since is not None
         found = begin_since(stream, self._since, self._now)
+        if found.timeless:
+            self._remark(f"{self._labels[path]}: {_TIMELESS}")
         self._say_first(self._labels[path], found.first, "there is nothing older to read")
         return found.begin
 
     def _say_first(self, name: str, first: float | None, why: str) -> None:
         """That the lines begin later than was asked for."""
         if first is not None and self._since is not None and first > self._since:
-            with self._lock:
-                when = datetime.fromtimestamp(first, UTC).astimezone()
-                self._printer.remark(f"{name}: the first line is from {when:%F %T}; {why}")
+            when = datetime.fromtimestamp(first, UTC).astimezone()
+            self._remark(f"{name}: the first line is from {when:%F %T}; {why}")
+
+    def _say_first_of_server(self, name: str, lines: Sequence[str]) -> None:
+        """Likewise, by the first lines of its file."""
+        first = first_time(lines, self._now)
+        if lines and first is None:
+            self._remark(f"{name}: {_TIMELESS}")
+        self._say_first(name, first, "of a server, rotated files are not shown")
+
+    def _remark(self, text: str) -> None:
+        with self._lock:
+            self._printer.remark(text)
 
     # -- a server -----------------------------------------------------------------------------------------------------
 
@@ -193,8 +205,7 @@ class Tail:
             wanted = _choose(pages.url, pages.streams(), wanted)
         for stream in wanted:
             if self._since is not None:
-                first = first_time(pages.first_lines(stream), self._now)
-                self._say_first(self._name(url, stream), first, _OF_A_SERVER)
+                self._say_first_of_server(self._name(url, stream), pages.first_lines(stream))
             for event in pages.events(Subscription(stream, *self._start)):
                 show(event)
 
@@ -220,8 +231,7 @@ class Tail:
         async with LogStreamClient(url, stream, from_start=True, headers=access.headers, tls=access.tls) as client:
             async for event in client:
                 if isinstance(event, Lines) and event.lines:
-                    first = first_time(event.lines, self._now)
-                    self._say_first(self._name(url, event.stream), first, _OF_A_SERVER)
+                    self._say_first_of_server(self._name(url, event.stream), event.lines)
                     return
                 if isinstance(event, Hello) and not _is_filled(event):
                     return

@@ -136,6 +136,15 @@ def test_files_that_begin_with_the_same_banner_are_told_apart(follow: Follow) ->
     assert numbers(followed, 50) == (list(range(100, 200)), 100)
 
 
+def test_a_file_without_times_is_told_from_an_empty_one(follow: Follow) -> None:
+    followed = follow(b"")
+    assert not begin_since(followed.stream, BEGIN, NOW).timeless
+    followed.add(b"no time\n" * 1000)
+    assert begin_since(followed.stream, BEGIN, NOW).timeless
+    followed.add(log(0, 1))
+    assert not begin_since(followed.stream, BEGIN - 50, NOW).timeless
+
+
 def test_what_is_compressed_or_has_no_times_ends_the_way_back(follow: Follow) -> None:
     followed = follow(log(200, 100))
     followed.path.with_name("app.log.1").write_bytes(log(100, 100))

@@ -702,6 +702,20 @@ def test_tail_that_does_not_follow_ends_with_the_last_line(serve: Serve, log: Pa
     assert tailed("--cursor", cursor, log).stdout.splitlines()[-1] == "more"
 
 
+def test_tail_since_says_where_lines_have_no_time(serve: Serve, log: Path) -> None:
+    """None of them is shown then."""
+    words = "its first lines have no time that is known; --since begins with the first line that has one"
+    url = serve(log).url
+    for target in (log, url):
+        done = tailed("--since", "1h", target)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", f"logstream: app.log: {words}\n")
+    words_of_it, environment = command(("tail", "--since", "1h", url))
+    with subprocess.Popen(words_of_it, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == f"logstream: app.log: {words}\n"
+        process.kill()
+
+
 def test_tail_that_does_not_follow_shows_one_after_the_other(serve: Serve, log: Path, tmp_path: Path) -> None:
     """What cannot be read is named, and the status says so."""
     web = tmp_path / "web.log"
