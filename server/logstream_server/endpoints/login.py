@@ -40,8 +40,7 @@ def login_routes(service: Service) -> list[BaseRoute]:
     """All of it."""
     login = _Login(service)
     return [
-        Route("/login", login.form, methods=["GET"]),
-        Route("/login", login.enter, methods=["POST"]),
+        Route("/login", login.login, methods=["GET", "POST"]),
         Route("/logout", login.leave, methods=["POST"]),
         Route("/session", login.session, methods=["GET"]),
     ]
@@ -52,6 +51,10 @@ class _Login:
         self._service = service
         self._gate = service.gate
         self._page = (WEB / "login.html").read_text("utf-8")
+
+    async def login(self, request: Request) -> Response:
+        """One route for both, or the answer to another method would name but one of them."""
+        return await (self.enter(request) if request.method == "POST" else self.form(request))
 
     async def form(self, request: Request) -> Response:
         """The form; on to the page where there is nothing to ask for."""

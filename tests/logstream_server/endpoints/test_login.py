@@ -143,6 +143,12 @@ def test_a_form_without_sense_is_refused(server: Server, body: str, headers: dic
     assert post(server, body=body, **headers).status == status
 
 
+def test_another_method_is_told_which_there_are(server: Server) -> None:
+    for path, methods in (("login", {"GET", "HEAD", "POST"}), ("logout", {"POST"}), ("session", {"GET", "HEAD"})):
+        answer = server.get(f"/team/app/{path}", method="DELETE")
+        assert (answer.status, set(answer.headers["allow"].split(", "))) == (405, methods)
+
+
 def test_who_goes_in_the_middle_of_the_form_is_no_mistake_of_ours(server: Server) -> None:
     """Anybody could fill the log with it: no token is needed for that."""
     request = b"POST /team/app/login HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-www-form-urlencoded\r\n"
