@@ -67,7 +67,20 @@ class Command:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name; by default the process's own) to its exit status."""
     words = sys.argv[1:] if argv is None else list(argv)
+    _fill_descriptors()
     return ended(lambda: _dispatch(os.environ, words))
+
+
+def _fill_descriptors() -> None:
+    """Have nothing else take the place of a standard file that was closed before the start: what is meant for people
+    would go into it, and Python prints on standard output what it is to print where there is no standard error."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the end
 
 
 def ended(command: Callable[[], int]) -> int:

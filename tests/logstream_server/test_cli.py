@@ -259,6 +259,20 @@ def test_a_full_disk_is_said_in_one_sentence() -> None:
     assert (process.returncode, err) == (1, "logstream: cannot write the output: No space left on device\n")
 
 
+@pytest.mark.parametrize("closed", [(2,), (0, 2), (0, 1, 2)])
+def test_what_is_said_to_people_goes_nowhere_else_where_there_is_no_standard_error(
+    tmp_path: Path, closed: tuple[int, ...]
+) -> None:
+    """Not to standard output, and into no file that has taken its place."""
+    log = tmp_path / "a.log"
+    log.write_text("one\n")
+    words = f"{sys.executable} -m logstream_server tail --no-follow no.log a.log"
+    shell = ["sh", "-c", f"exec {words} " + " ".join(f"{each}>&-" for each in closed)]
+    done = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "" if 1 in closed else "a.log  | one\n", "")
+    assert log.read_text() == "one\n"
+
+
 def test_a_standard_output_that_was_closed_from_the_start_is_no_error() -> None:
     shell = ["sh", "-c", f"exec {sys.executable} -m logstream_server --version >&-"]
     done = subprocess.run(shell, capture_output=True, text=True, check=False, timeout=60)
