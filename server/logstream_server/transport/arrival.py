@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, Final
 
-from httptools import HttpParserUpgrade
+from httptools import HttpParserUpgrade, parse_url
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from logstream_server.access.door import BRIEF, ENTRY, Door, Entry
@@ -132,6 +132,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         # whose argument says how much of the data was the request's.
         upgrade = sys.exception()
         early = self._data[upgrade.args[0] :] if isinstance(upgrade, HttpParserUpgrade) else b""
+        self.url = _origin_form(self.url)
         super().handle_websocket_upgrade()
         protocol = self.transport.get_protocol()
         if early and isinstance(protocol, asyncio.Protocol) and not self.transport.is_closing():
@@ -184,6 +185,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _origin_form(target: bytes) -> bytes:
+    """The path and the query alone: through a proxy a whole URL may come (RFC 9112, 3.2.2), which uvicorn understands
+    but for WebSockets."""
+    url = parse_url(target)
+    return (url.path or b"/") + (b"" if url.query is None else b"?" + url.query)
 
 
 def names_one_host(headers: Iterable[tuple[bytes, bytes]], version: str) -> bool:

@@ -33,11 +33,14 @@ class App:
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
         self.waiting = 0
+        self.sockets: list[tuple[str, bytes]] = []
+        """What was asked for."""
 
     async def __call__(
         self, scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
     ) -> None:
         if scope["type"] == "websocket":
+            self.sockets.append((scope["path"], scope["query_string"]))
             await receive()
             await send({"type": "websocket.accept"})
             while (message := await receive())["type"] == "websocket.receive":
@@ -320,6 +323,26 @@ def test_what_is_no_request_is_not_refused_within_an_answer(serving: Serving, ap
             answer = b""
         assert answer == b""
         server.call(app.go_on.set)
+
+
+@pytest.mark.parametrize(
+    ("target", "asked"),
+    [
+        (b"/a%20b/ws?x=%20", ("/a b/ws", b"x=%20")),
+        (b"http://h:80/ws?x=1", ("/ws", b"x=1")),
+        (b"http://h", ("/", b"")),
+        (b"/ws?", ("/ws", b"")),
+    ],
+)
+def test_a_websocket_s_address_may_be_a_whole_url(
+    serving: Serving, app: App, target: bytes, asked: tuple[str, bytes]
+) -> None:
+    """As a proxy may send it."""
+    server = serving(LONG_S)
+    with connection(server) as sock:
+        sock.sendall(UPGRADE.replace(b" / ", b" " + target + b" "))
+        assert sock.recv(65536).startswith(b"HTTP/1.1 101 ")
+    assert server.call(lambda: app.sockets) == [asked]
 
 
 def test_a_websocket_has_no_such_time(serving: Serving) -> None:
