@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
-from logstream_server.client.addresses import SCHEMES, display_url
+from logstream_server.client.addresses import SCHEMES, display_url, fault_of
 from logstream_server.commandline.forms import Form, one_of, read_header, seconds, text, whole
 from logstream_server.commandline.options import Collected, argument, option, read_arguments, repeatable, switch
 from logstream_server.encoding.view import Format
@@ -80,10 +80,12 @@ class BenchOptions:
 def _conflicts(options: BenchOptions, given: Collected) -> Iterator[Problem]:
     if not options.target:
         yield Problem("URL", None, "say which server, such as http://127.0.0.1:8080")
-    elif options.target.partition("://")[0] not in SCHEMES:
+    elif options.target.partition("://")[0].lower() not in SCHEMES:
         yield Problem(
             "URL", options.shown_target, f"must begin with one of {', '.join(f'{each}://' for each in SCHEMES)}"
         )
+    elif (fault := fault_of(options.target)) is not None:
+        yield Problem("URL", options.shown_target, fault)
     if options.reconnect_s is not None and options.mode is not Format.JSON:
         yield Problem("--reconnect", None, f"needs --format json: with {options.mode} a client learns no cursor")
     for name in ("rate", "line_bytes"):

@@ -27,7 +27,7 @@ from os import strerror, urandom
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from logstream_server.client.addresses import with_query
+from logstream_server.client.addresses import display_url, with_query
 from logstream_server.encoding.events import reason_in
 from logstream_server.encoding.frames import ProtocolError
 from logstream_server.errors import CannotFollow
@@ -374,7 +374,9 @@ def find_target(url: str, headers: dict[str, str], tls: ssl.SSLContext | None) -
     try:
         found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise CannotFollow(f"{parts.scheme}://{parts.netloc}", None, error.strerror or str(error)) from error
+        raise CannotFollow(
+            display_url(f"{parts.scheme}://{parts.netloc}"), None, error.strerror or str(error)
+        ) from error
     family, _, _, _, address = found[0]
     return Target(url, family, address, headers, tls)
 

@@ -52,6 +52,20 @@ def own_stream(url: str) -> str | None:
     return dict(parse_qsl(urlsplit(url).query)).get("stream")
 
 
+def fault_of(url: str) -> str | None:
+    """What is wrong with an address, None where nothing is."""
+    try:
+        socket_url(url)
+    except CannotFollow as error:
+        return error.reason
+    return None
+
+
+def is_encrypted(url: str) -> bool:
+    """Whether the server is to be spoken to by TLS."""
+    return urlsplit(url).scheme in ("https", "wss")
+
+
 def lacks_scheme(target: str) -> bool:
     """Whether it looks like a server's address whose beginning was left out: `localhost:8080`."""
     return _HOST_AND_PORT.match(target) is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Final, TextIO
+from typing import Any, BinaryIO, Final, TextIO
 
 from logstream_server.encoding.events import (
     ClientEvent,
@@ -85,6 +85,8 @@ class Printer:
         if isinstance(event, Hello) and source in self._away:
             back = f"connected again after {self._away.pop(source).downtime_s:.1f} s"
             remark = f"{back}; {remark or ('nothing is missing' if event.recovered else 'going on')}"
+        elif isinstance(event, Hello) and not remark and _state_of(event).get("binary"):
+            remark = f"{event.stream}: holds bytes that are no text; is it compressed?"
         if source and source == name:  # a file: its only stream has the same name, or a shorter form of it
             remark = remark.removeprefix(f"{getattr(event, 'stream', '')}: ")
         return f"{source}: {remark}" if remark and source else remark
@@ -149,7 +151,11 @@ def remark_on(event: ClientEvent) -> str:
 
 def _trouble(hello: Hello) -> str:
     """Why no lines may come of a stream for now, in the server's words."""
-    state = next((each for each in hello.streams if each.get("name") == hello.stream), {})
+    state = _state_of(hello)
     if state.get("state") in _WELL or not state.get("detail"):
         return ""
     return f"{hello.stream}: {state['state']}: {state['detail']}"
+
+
+def _state_of(hello: Hello) -> dict[str, Any]:
+    return next((each for each in hello.streams if each.get("name") == hello.stream), {})

@@ -14,7 +14,7 @@ from logstream_server.errors import Problem
 from logstream_server.lines.cursor import BadCursor, parse_cursor
 from logstream_server.settings import MAX_TAIL_LINES
 
-from .addresses import SCHEMES, display_url
+from .addresses import SCHEMES, display_url, fault_of
 from .times import parse_since
 
 _SOME_TIME: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -123,9 +123,11 @@ def _unusable(options: TailOptions) -> Iterator[Problem]:
     for target in options.targets:
         if target == "-":
             yield Problem("FILE|URL", target, "standard input is no file that grows; ./- is a file of that name")
-        if is_url(target) and target.partition("://")[0] not in SCHEMES:
+        if is_url(target) and target.partition("://")[0].lower() not in SCHEMES:
             advice = f"must be a file, or a URL that begins with one of {', '.join(SCHEMES)}"
             yield Problem("FILE|URL", shown(target), advice)
+        elif is_url(target) and (fault := fault_of(target)) is not None:
+            yield Problem("FILE|URL", shown(target), fault)
 
 
 def _unreadable(options: TailOptions) -> Iterator[Problem]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from logstream_server.access.tokens import read_tokens
 from logstream_server.errors import Problem, SettingsError, kept_in, refuse
 
+from .addresses import is_encrypted
+
 
 @dataclass(frozen=True, slots=True)
 class Access:
@@ -28,7 +30,7 @@ def open_access(
     """For each URL. Reads the files that the options name once, since they may be pipes. Raises SettingsError, with all
     that are of no use."""
     problems: list[Problem] = []
-    encrypted = {url for url in urls if url.partition("://")[0] in ("https", "wss")}
+    encrypted = {url for url in urls if is_encrypted(url)}
     tls, shown = None, {}
     with kept_in(problems):
         shown = authorization(token_file) | dict(headers)

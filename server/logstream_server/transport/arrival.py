@@ -191,7 +191,7 @@ def _origin_form(target: bytes) -> bytes:
     """The path and the query alone: through a proxy a whole URL may come (RFC 9112, 3.2.2), which uvicorn understands
     but for WebSockets."""
     url = parse_url(target)
-    return (url.path or b"/") + (b"" if url.query is None else b"?" + url.query)
+    return (url.path or b"/") + (b"?" + url.query if url.query else b"")
 
 
 def names_one_host(headers: Iterable[tuple[bytes, bytes]], version: str) -> bool:

@@ -40,6 +40,7 @@ def test_the_format_is_text_unless_said_or_needed(argv: list[str], mode: Format)
             "--reconnect: needs --format json: with text a client learns no cursor",
             id="text has no cursor",
         ),
+        pytest.param(["http://h:x"], "URL 'http://h:x': not an address", id="no address"),
         pytest.param(
             ["http://h", "--rate", "5"],
             "--rate: says how to write; say where with --write FILE",

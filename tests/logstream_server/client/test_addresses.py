@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from logstream_server.client.addresses import api_url, display_url, own_stream, socket_url
+from logstream_server.client.addresses import (
+    api_url,
+    display_url,
+    fault_of,
+    is_encrypted,
+    own_stream,
+    socket_url,
+)
 from logstream_server.client.client import LogStreamClient
 from logstream_server.errors import CannotFollow
 
@@ -17,6 +24,7 @@ from logstream_server.errors import CannotFollow
         pytest.param("https://h/team/app/", "wss://h/team/app/ws", id="a base path, encrypted"),
         pytest.param("https://h/team/app/ws", "wss://h/team/app/ws", id="the socket itself by http"),
         pytest.param("ws://h/ws?tail=3", "ws://h/ws?tail=3", id="the socket itself"),
+        pytest.param("HTTPS://h", "wss://h/ws", id="in capitals"),
         pytest.param("ws://h", "ws://h/ws", id="the socket's scheme without its path"),
         pytest.param("http://[::1]:80/x#part", "ws://[::1]:80/x/ws", id="a literal address; a fragment goes"),
     ],
@@ -52,6 +60,12 @@ def test_an_address_s_own_query_counts_for_lines() -> None:
     assert api_url(url, "x", {"tail": 10}) == "http://h/api/v1/x?tail=3&grep=a&grep=b"
     assert api_url(url, "x", {"cursor": "c", "grep": ["d"]}) == "http://h/api/v1/x?cursor=c&grep=d"
     assert (own_stream(url), own_stream("http://h")) == ("s", None)
+
+
+@pytest.mark.parametrize(("url", "encrypted"), [("http://h", False), ("WSS://h", True), ("https://h", True)])
+def test_an_address_says_whether_to_speak_tls(url: str, encrypted: bool) -> None:
+    assert is_encrypted(url) == encrypted
+    assert fault_of(url) is None
 
 
 def test_an_address_is_shown_without_its_secrets() -> None:

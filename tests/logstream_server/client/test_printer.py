@@ -95,6 +95,17 @@ def test_what_happens_is_said_on_standard_error() -> None:
     ]
 
 
+def test_a_file_that_is_no_text_is_remarked_on_once() -> None:
+    greeting = Hello("s", "c", streams=[{"name": "s", "state": "following", "binary": True}])
+    back = Hello("s", "c", True, streams=greeting.streams)
+    _, log = printed(greeting, Disconnected("gone", 1006, 0.1), Reconnected(2, 1.25), back)
+    assert log.splitlines() == [
+        "logstream: s: holds bytes that are no text; is it compressed?",
+        "logstream: no connection: gone; trying again",
+        "logstream: connected again after 1.2 s; nothing is missing",
+    ]
+
+
 def test_as_json_each_message_is_a_line() -> None:
     """Those of the server, none of the client's own; enough to go on from with --cursor."""
     out, log = printed(

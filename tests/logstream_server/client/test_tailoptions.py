@@ -63,6 +63,13 @@ def test_every_option_of_tail_reaches_its_field() -> None:
             ["a", "--no-follow", "-F", "-f"], "--follow: is the opposite of --no-follow; keep one", id="both ways"
         ),
         pytest.param(
+            ["http://", "HTTP://u:s@h:99999/?s", "http://[::1"],
+            "FILE|URL 'http://': not an address; it must be like http://HOST:PORT or wss://HOST/ws\n"
+            "FILE|URL 'HTTP://h:99999/': not an address: Port out of range 0-65535\n"
+            "FILE|URL 'http://[::1': not an address: Invalid IPv6 URL",
+            id="addresses that are none",
+        ),
+        pytest.param(
             ["a", "--no-resume", "--stream=s", "--token-file=t"],
             "--no-resume: is for servers, and 'a' is a file\n"
             "--stream: is for servers, and 'a' is a file\n"
