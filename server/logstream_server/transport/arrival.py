@@ -37,6 +37,11 @@ _HOSTLESS: Final = b"HTTP/1.1 400 Bad Request\r\n%s\r\n%s" % (
     b"".join(b"%s: %s\r\n" % header for header in _HOSTLESS_HEADERS),
     _COMPLAINT,
 )
+_OTHER_VERSION: Final = (
+    b"HTTP/1.1 426 Upgrade Required\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nContent-Length: 0\r\n\r\n"
+)
+"""RFC 6455, 4.4: who speaks several can come again."""
 _FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
 
 _HOST: Final = re.compile(rb"(?:\[[\w:.~%-]+\]|(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")
@@ -126,6 +131,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         if not names_one_host(self.headers, self.scope["http_version"]):
             self._refuse(_HOSTLESS)
+            return
+        if any(name == b"sec-websocket-version" and value.strip() != b"13" for name, value in self.headers):
+            self._refuse(_OTHER_VERSION)
             return
         self._cancel()
         # uvicorn forgets what came behind the request. It calls this where it handles the parser's word for an upgrade,

@@ -345,6 +345,14 @@ def test_a_websocket_s_address_may_be_a_whole_url(
     assert server.call(lambda: app.sockets) == [asked]
 
 
+def test_a_websocket_of_another_version_is_told_which_there_is(serving: Serving) -> None:
+    with connection(serving(LONG_S)) as sock:
+        sock.sendall(UPGRADE.replace(b"Version: 13", b"Version: 8"))
+        answer = rest(sock)
+    assert answer.startswith(b"HTTP/1.1 426 ")
+    assert b"\r\nSec-WebSocket-Version: 13\r\n" in answer
+
+
 def test_a_websocket_has_no_such_time(serving: Serving) -> None:
     server = serving(SHORT_S)
     with RawClient(server.port) as client:
