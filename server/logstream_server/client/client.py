@@ -59,6 +59,8 @@ _TRY_LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _LONGEST_WAIT_S: Final = 60.0
 """However long a server asks us to stay away."""
 _FINAL_CODES: Final = frozenset(int(code) for code in CloseCode if not code.reconnect)
+_SSL_WORDS: Final = {"WRONG_VERSION_NUMBER": "it speaks no TLS: say http:// or ws://"}
+"""For OpenSSL's, which few understand."""
 _UNREADABLE: Final = frozenset({1002, 1003, 1007, 1009})
 """Codes with which our own side closes when it cannot read the server: it would be the same the next time."""
 
@@ -322,6 +324,8 @@ def failure_words(error: Exception) -> str:
     ("Connect call failed"), and where a name has several addresses one text of the failures of all."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, ssl.SSLError) and (reason := getattr(error, "reason", None)):  # those of Python itself lack it
+        return _SSL_WORDS.get(reason) or f"TLS: {reason.lower().replace('_', ' ')}"
     if isinstance(error, OSError) and not isinstance(error, socket.gaierror | ssl.SSLError):
         numbers = [error.errno] if error.errno else map(int, re.findall(r"\[Errno (\d+)\]", str(error)))
         if words := "; ".join(dict.fromkeys(map(os.strerror, numbers))):

@@ -754,6 +754,16 @@ def test_tail_that_does_not_follow_chooses_the_stream_as_one_that_does(serve: Se
     )
 
 
+def test_tail_says_which_scheme_is_meant(serve: Serve, log: Path) -> None:
+    """Of a server without TLS; one with it says so itself."""
+    url = serve(log).url.replace("http://", "https://")
+    words, environment = command(("tail", url))
+    follows = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    expected = f"logstream: cannot follow {url}: it speaks no TLS: say http:// or ws://\n"
+    for done in (tailed(url), follows):
+        assert (done.returncode, done.stderr) == (1, expected)
+
+
 # A terminal
 
 
