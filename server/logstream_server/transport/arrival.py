@@ -93,6 +93,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().data_received(data)
         self._data = b""
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Blanks behind a value are no part of it (5.1)."""
+        super().on_header(name, value.rstrip(b" \t"))
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """The request's turn has come."""
         scope = cycle.scope
@@ -132,7 +136,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if not names_one_host(self.headers, self.scope["http_version"]):
             self._refuse(_HOSTLESS)
             return
-        if any(name == b"sec-websocket-version" and value.strip() != b"13" for name, value in self.headers):
+        if any(name == b"sec-websocket-version" and value != b"13" for name, value in self.headers):
             self._refuse(_OTHER_VERSION)
             return
         self._cancel()
@@ -205,7 +209,7 @@ def _origin_form(target: bytes) -> bytes:
 def names_one_host(headers: Iterable[tuple[bytes, bytes]], version: str) -> bool:
     """Whether a request with these headers says which host it is for as RFC 9112, 3.2 has it: once, and nothing that
     could be read in two ways. HTTP/1.0 (`version`) had no such header."""
-    hosts = [value.strip() for name, value in headers if name == b"host"]
+    hosts = [value for name, value in headers if name == b"host"]
     return (len(hosts) == 1 or (not hosts and version in _OLD)) and all(map(_HOST.fullmatch, hosts))
 
 

@@ -33,6 +33,8 @@ class App:
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
         self.waiting = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        """Of the last request."""
         self.sockets: list[tuple[str, bytes]] = []
         """What was asked for."""
 
@@ -46,6 +48,7 @@ class App:
             while (message := await receive())["type"] == "websocket.receive":
                 await send({"type": "websocket.send", "text": message["text"]})
             return
+        self.headers = list(scope["headers"])
         if scope["path"] == "/slow":
             self.waiting += 1
             await self.go_on.wait()
@@ -236,6 +239,15 @@ def test_the_request_before_one_without_a_host_is_answered(serving: Serving) -> 
         b"HTTP/1.1 200 OK",
         b"/HTTP/1.1 400 Bad Request",
     ]
+
+
+def test_blanks_around_a_header_s_value_are_no_part_of_it(serving: Serving, app: App) -> None:
+    with connection(serving(LONG_S)) as sock:
+        sock.sendall(
+            REQUEST.replace(b"Host: h\r\n", b"Host: \t h \t\r\nX-A:  a  b  \r\nX-B:   \r\nConnection: close \r\n")
+        )
+        assert rest(sock).startswith(b"HTTP/1.1 200 ")
+    assert app.headers[:3] == [(b"host", b"h"), (b"x-a", b"a  b"), (b"x-b", b"")]
 
 
 def test_requests_one_after_the_other_go_on_over_one_connection(serving: Serving) -> None:
