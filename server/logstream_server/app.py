@@ -116,7 +116,8 @@ def _mount(path: str, app: ASGIApp) -> Mount:
 
 async def _needs_websocket(_request: Request) -> Response:
     """A browser's address line, or curl, at the socket's address."""
-    return problem(426, "this is a WebSocket; the page and /api/v1 are for HTTP", {"Upgrade": "websocket"})
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket"}  # RFC 9110, 7.8: both
+    return problem(426, "this is a WebSocket; the page and /api/v1 are for HTTP", headers)
 
 
 async def _add_slash(request: Request) -> Response:

@@ -31,7 +31,7 @@ def test_everything_is_on_one_port(serve: Serve, log: Path) -> None:
 
 def test_the_socket_asked_for_without_an_upgrade_says_what_it_is(serve: Serve, log: Path) -> None:
     answer = serve(log).get("/ws")
-    assert (answer.status, answer.headers["upgrade"]) == (426, "websocket")
+    assert (answer.status, answer.headers["upgrade"], answer.headers["connection"]) == (426, "websocket", "Upgrade")
     assert "WebSocket" in answer.json["detail"]
 
 
