@@ -63,8 +63,7 @@ class Pages:
         self.url = display_url(url)
         """The address for people to read."""
         self._address = url
-        headers = {"Accept": "application/json", **_own_authorization(url), **access.headers}
-        self._headers = {name: value.encode().decode("latin-1") for name, value in headers.items()}  # UTF-8 on the wire
+        self._headers = {"Accept": "application/json", **_own_authorization(url), **access.headers}
         handlers = [_Stay()] if access.tls is None else [_Stay(), HTTPSHandler(context=access.tls)]
         self._opener = build_opener(*handlers)
 

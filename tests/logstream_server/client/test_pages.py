@@ -97,12 +97,12 @@ def test_what_an_answer_remarks_on_is_told(answering: Answering) -> None:
 def test_it_shows_who_it_is(answering: Answering) -> None:
     """A token, or the user of the address; what the address's own query says counts where it can."""
     host, asked = answering(*[answer({"streams": []})] * 3, answer({"name": "s"}), answer(PAGE))
-    Pages(f"http://{host}", Access({"Authorization": "Bearer t€"}, None)).streams()
+    Pages(f"http://{host}", Access({"Authorization": "Bearer t"}, None)).streams()
     Pages(f"ws://u:p%40@{host}/ws", NOTHING).streams()
     own = Pages(f"http://{host}?access_token=t&tail=3&format=json&stream=s", NOTHING)
     own.streams()
     list(own.events(Subscription("s", tail=10, grep=("g",))))
-    assert "\r\nAuthorization: Bearer t€\r\n".encode() in asked[0]
+    assert b"\r\nAuthorization: Bearer t\r\n" in asked[0]
     assert b"\r\nAuthorization: Basic " + b64encode(b"u:p@") + b"\r\n" in asked[1]
     assert asked[2].startswith(b"GET /api/v1/streams?access_token=t HTTP/1.1\r\n")
     assert asked[4].startswith(b"GET /api/v1/streams/s/lines?access_token=t&tail=3&grep=g HTTP/1.1\r\n")

@@ -754,6 +754,18 @@ def test_tail_that_does_not_follow_chooses_the_stream_as_one_that_does(serve: Se
     )
 
 
+def test_tail_shows_a_token_of_any_letters(serve: Serve, log: Path, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("a-tökén-with-a-€-sign\n")
+    url = serve("--token-file", token, log).url
+    assert tailed("--token-file", token, "-n", "1", url).stdout == "old 12\n"
+    words, environment = command(("tail", "--token-file", token, "-n", "1", url))
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"old 12\n"
+        process.kill()
+
+
 def test_tail_says_which_scheme_is_meant(serve: Serve, log: Path) -> None:
     """Of a server without TLS; one with it says so itself."""
     url = serve(log).url.replace("http://", "https://")

@@ -23,11 +23,10 @@ def test_the_first_token_of_the_file_is_shown(tmp_path: Path) -> None:
     assert access.tls is None
 
 
-def test_a_token_that_cannot_be_sent_is_refused(tmp_path: Path) -> None:
+def test_a_token_goes_out_as_the_bytes_that_it_is(tmp_path: Path) -> None:
     file = tmp_path / "token"
-    file.write_bytes(b"\xff\xfe\n")
-    with pytest.raises(SettingsError, match=r"--token-file .* holds a token that is not UTF-8"):
-        authorization(str(file))
+    file.write_bytes(b"\xff\xc3\xa4\n")
+    assert authorization(str(file))["Authorization"].encode("latin-1") == b"Bearer \xff\xc3\xa4"
 
 
 def test_a_token_from_a_pipe_is_for_all_servers(tmp_path: Path) -> None:
