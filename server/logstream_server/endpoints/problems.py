@@ -66,10 +66,12 @@ async def deny(answer: Response, scope: Scope, receive: Receive, send: Send) -> 
 
 
 async def nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
-    """What routers do where no route matches. Starlette's own refuses a WebSocket as if it were forbidden."""
-    if scope["type"] != "websocket":
-        raise HTTPException(404)
-    await deny(problem(404, f"there is no WebSocket at {scope['path'][:200]}"), scope, receive, send)
+    """What routers do where no route matches. Starlette's own refuses a WebSocket as if it were forbidden, and raises
+    what passes by the middleware that lets pages of other origins read the answer."""
+    if scope["type"] == "websocket":
+        await deny(problem(404, f"there is no WebSocket at {scope['path'][:200]}"), scope, receive, send)
+    else:
+        await _nothing_at(Request(scope))(scope, receive, send)
 
 
 async def _bad_query(_request: Request, error: Exception) -> Response:
@@ -97,10 +99,14 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     detail = error.detail
     if error.status_code == 404:
-        detail = f"there is nothing at {request.url.path[:200]}"
-    elif error.status_code == 405:
+        return _nothing_at(request)
+    if error.status_code == 405:
         detail = f"{request.method} is not possible here"
     return problem(error.status_code, detail, error.headers)
+
+
+def _nothing_at(request: Request) -> Response:
+    return problem(404, f"there is nothing at {request.url.path[:200]}")
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:

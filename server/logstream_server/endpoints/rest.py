@@ -14,7 +14,6 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection, Request
@@ -130,7 +129,8 @@ class _Methods:
         elif scope["method"] == "OPTIONS":
             await Response(status_code=204, headers={"Allow": ALLOWED})(scope, receive, send)
         else:
-            raise HTTPException(405, headers={"Allow": ALLOWED})
+            detail = f"{scope['method']} is not possible here"
+            await problem(405, detail, {"Allow": ALLOWED})(scope, receive, send)
 
 
 class _Api:

@@ -375,6 +375,14 @@ def test_a_page_of_an_allowed_origin_may_read_the_answers(serve: Serve, log: Pat
     assert answer.status == 200
     assert answer.headers["access-control-allow-origin"] == "https://logs.example.com"
     assert "Logstream-Cursor" in answer.headers["access-control-expose-headers"]
+    for method, path, status in (
+        ("GET", "/api/v1/nothing", 404),
+        ("GET", "/api/v1/streams/no.log", 404),
+        ("POST", "/api/v1/streams", 405),
+        ("GET", "/api/v1/streams/a.log/lines?tail=x", 400),
+    ):
+        wrong = server.get(path, method=method, origin="https://logs.example.com")
+        assert (wrong.status, wrong.headers["access-control-allow-origin"]) == (status, "https://logs.example.com")
     asked = server.get(
         LINES,
         method="OPTIONS",
