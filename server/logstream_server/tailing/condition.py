@@ -80,6 +80,7 @@ class Condition:
         """The file is none of lines of bytes."""
         detail = f"the file is {encoding}; only UTF-8 and other encodings that extend ASCII have lines of bytes"
         self._set(StreamStatus.UNSUPPORTED, detail)
+        log.warning("%s: %s", self._stream.name, detail)
         self._ledger.event(EventKind.UNREADABLE, detail)
 
     def complain(self, status: StreamStatus, detail: str) -> None:

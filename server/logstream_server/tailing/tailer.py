@@ -185,6 +185,8 @@ class LogMonitor:
         """Look which files the source has now."""
         first = not self._scanned[source].is_set()
         found = set(scan(source, self._ignore))
+        if first and not found:
+            log.info("%r: there is no log file yet, waiting for one", source.path)
         streams = self.streams.values()
         new = sorted(found - {s.path for s in streams if s.roots == source.roots})
         mounts = read_mounts() if new else {}

@@ -41,6 +41,15 @@ def test_the_same_complaint_is_told_once(condition: Condition, stream: Stream) -
     ]
 
 
+def test_a_file_that_has_no_lines_is_in_the_log(follow: Follow, caplog: pytest.LogCaptureFixture) -> None:
+    """Once; who only looks there would wait for lines."""
+    followed = follow("one\n".encode("utf-16"))
+    followed.look()
+    assert followed.stream.state.status is StreamStatus.UNSUPPORTED
+    said = [record.getMessage() for record in caplog.records]
+    assert [words.partition(";")[0] for words in said] == ["app.log: the file is UTF-16"]
+
+
 def test_a_file_that_never_was_is_no_trouble(condition: Condition, stream: Stream) -> None:
     condition.wait()
     condition.miss()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import tempfile
 import threading
@@ -221,6 +222,20 @@ def test_a_new_file_of_a_glob_is_a_new_stream_and_news(monitors: Monitors, log: 
     assert told.wait_for(lambda: told.lists)
     assert list(monitor.streams) == ["a.log", "b.log"]
     assert told.wait_for(lambda: lines(monitor.streams["b.log"]) == [b"first"])
+
+
+@pytest.mark.parametrize("pattern", ["", "*.txt"])
+def test_where_there_is_no_file_yet_that_is_in_the_log(
+    monitors: Monitors, tmp_path: Path, pattern: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, as of a file that does not exist."""
+    caplog.set_level(logging.INFO)
+    path = tmp_path / pattern
+    monitor = monitors(path)
+    monitor.scan(monitor._sources[0])
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{str(path)!r}: there is no log file yet, waiting for one"
+    ]
 
 
 def test_what_is_to_be_ignored_is_no_stream(monitors: Monitors, log: Path) -> None:
