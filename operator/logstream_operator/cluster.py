@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, MaxRetryError
 
 from .errors import CannotStart, Refused, Unreachable
 from .names import EVENT, KINDS, LOGSTREAM, MANAGER, Kind
@@ -156,7 +156,8 @@ class Cluster:
         except ApiException as error:
             raise translate(error, kind, name) from error
         except (HTTPError, OSError) as error:
-            raise Unreachable(f"{kind.kind} {name}", None, str(error)) from error
+            cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+            raise Unreachable(f"{kind.kind} {name}", None, str(cause)) from error
 
 
 def translate(error: ApiException, kind: Kind, name: str) -> Refused | Unreachable:

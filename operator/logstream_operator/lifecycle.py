@@ -19,6 +19,7 @@ from .cluster import Cluster, connect
 from .endpoints import create_endpoints
 from .errors import CannotStart, OperatorError, Refused, Unreachable
 from .handlers import create_kopf_settings, create_registry
+from .journal import describe
 from .metrics import Metrics
 from .names import Key
 from .reconcile import Clock, Policy, Reconciler
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 IDENTITY: Final[Any] = names.MANAGER
 """Of a type that is kopf's own. Left out, kopf asks for the user's name, and in a container the user has none."""
+UNDEFINED: Final = f"the cluster does not know {names.PLURAL}.{names.GROUP} yet: apply its definition"
 PAUSE_S: Final = 2.0
 """Between two looks for a CustomResourceDefinition that is not there, and before watching is begun anew."""
 
@@ -46,6 +48,7 @@ class Operator:
         self._resync_now = asyncio.Event()
         self._stop = asyncio.Event()
         self._has_seen_all = False
+        self._trouble: dict[str, str] = {}
 
     async def run(self) -> None:
         """Until a signal comes; raises when a part of it fails."""
@@ -96,7 +99,7 @@ class Operator:
                 namespaces=namespaces,
             )
         except Exception as error:  # noqa: BLE001 - kopf has no public class for these; begun anew, whatever it was
-            log.warning("watching ended, and begins anew: %s", error)
+            log.warning("watching ended, and begins anew: %s", describe(error))
             return False
         return True
 
@@ -123,8 +126,9 @@ class Operator:
                 self.metrics.managed.set(len(found))
                 await self._reconciler.sweep()
                 self._has_seen_all = True
+                self._tell("resync", None)
             except OperatorError as error:
-                log.warning("resync: %s", error)
+                self._tell("resync", error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.resync_interval_s):
                     await self._resync_now.wait()
@@ -135,14 +139,10 @@ class Operator:
         Returns the namespaces to watch, none for all. Kopf ends when it may not read one, as when that was deleted: so
         those are left to the resync. None: a signal came first.
         """
-        said = False
         while not self._stop.is_set():
             is_known, readable = await self._look_for_definition()
             if is_known:
                 return readable
-            if not said:
-                log.warning("the cluster does not know %s.%s yet: apply its definition", names.PLURAL, names.GROUP)
-            said = True
             await self._pause()
         return None
 
@@ -155,14 +155,29 @@ class Operator:
         """Whether LogStreams are known, and in which of the namespaces they may be read."""
         is_known, readable = False, []
         for namespace in self._settings.namespaces or (None,):
+            where = f"watching {namespace or 'all namespaces'}"
             try:
-                is_known = await self._cluster.knows(names.LOGSTREAM, namespace) or is_known
+                knows = await self._cluster.knows(names.LOGSTREAM, namespace)
             except (Refused, Unreachable) as error:
-                log.warning("%s%s", f"{namespace}: " if namespace else "", error)
+                self._tell(where, error)
                 continue
+            self._tell(where, None if knows else UNDEFINED)
+            is_known = is_known or knows
             if namespace:
                 readable.append(namespace)
         return is_known, readable
+
+    def _tell(self, what: str, trouble: OperatorError | str | None) -> None:
+        """Log a trouble once, however often it is met, and its end (None)."""
+        words = None if trouble is None else str(trouble)
+        before = self._trouble.pop(what, None)
+        if words is None:
+            if before is not None:
+                log.info("%s: goes on", what)
+            return
+        self._trouble[what] = words
+        if words != before:
+            log.warning("%s: %s", what, words)
 
 
 async def run_operator(settings: Settings) -> None:

@@ -160,7 +160,7 @@ def test_whose_fault_it_is(api: Api, status: int, message: str, error: type[Exce
 
 def test_nobody_there(api: Api) -> None:
     api.url = "http://127.0.0.1:1"
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unreachable, match=r"Errno 111. Connection refused$"):
         call(api, lambda cluster: cluster.get(names.NODE, None, "n"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -113,6 +114,28 @@ def test_a_namespace_that_may_not_be_read_is_not_watched() -> None:
     assert asyncio.run(found._look_for_definition()) == (True, ["team"])
     found = Operator(Settings(server_image="x", namespaces=("gone",)), cluster, session)
     assert asyncio.run(found._look_for_definition()) == (False, [])
+
+
+def test_a_trouble_is_told_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    """It is looked for every few seconds."""
+    session: Any = None
+    cluster: Any = SomeNamespaces()
+    found = Operator(Settings(server_image="x", namespaces=("gone", "team")), cluster, session)
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            asyncio.run(found._look_for_definition())
+        assert [record.getMessage() for record in caplog.records] == [
+            "watching gone: LogStream list was refused (403): forbidden"
+        ]
+        cluster.knows = Undefined().knows
+        for _ in range(2):
+            asyncio.run(found._look_for_definition())
+        undefined = "the cluster does not know logstreams.logstream.dev yet: apply its definition"
+        assert caplog.messages[1:] == [f"watching gone: {undefined}", f"watching team: {undefined}"]
+        cluster.knows = lambda *_: asyncio.sleep(0, True)
+        for _ in range(2):
+            asyncio.run(found._look_for_definition())
+        assert caplog.messages[3:] == ["watching gone: goes on", "watching team: goes on"]
 
 
 @pytest.mark.parametrize(
