@@ -8,10 +8,9 @@ import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
-import kopf
 from aiohttp import web
 
 from . import names
@@ -25,12 +24,11 @@ from .names import Key
 from .reconcile import Clock, Policy, Reconciler
 from .servers import Servers
 from .settings import Settings
+from .watches import run_watches
 from .workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 
-IDENTITY: Final[Any] = names.MANAGER
-"""Of a type that is kopf's own. Left out, kopf asks for the user's name, and in a container the user has none."""
 UNDEFINED: Final = f"the cluster does not know {names.PLURAL}.{names.GROUP} yet: apply its definition"
 PAUSE_S: Final = 2.0
 """Between two looks for a CustomResourceDefinition that is not there, and before watching is begun anew."""
@@ -88,15 +86,10 @@ class Operator:
         """Let kopf watch until a signal comes. False: it failed, as it does now and then when the definition, or the
         right to see something, is taken away."""
         try:
-            await kopf.operator(
-                registry=create_registry(
-                    self.queue.add, self._resync_now.set, self._reconciler.forget, self._cluster.url
-                ),
-                settings=create_kopf_settings(namespaced=bool(namespaces)),
-                identity=IDENTITY,
-                standalone=True,
-                clusterwide=not namespaces,
-                namespaces=namespaces,
+            await run_watches(
+                create_registry(self.queue.add, self._resync_now.set, self._reconciler.forget, self._cluster.url),
+                create_kopf_settings(namespaced=bool(namespaces)),
+                namespaces,
             )
         except Exception as error:  # noqa: BLE001 - kopf has no public class for these; begun anew, whatever it was
             log.warning("watching ended, and begins anew: %s", describe(error))

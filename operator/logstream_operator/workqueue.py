@@ -65,6 +65,11 @@ class WorkQueue(Generic[K]):
                     self.add(key, again_s)
             except OperatorError as error:
                 self._retry(key, error)
+            except asyncio.CancelledError as error:
+                # Kopf, when it fails, cancels each task that is younger than itself: also what the work waits for.
+                if is_cancelled():
+                    raise
+                self._retry(key, error)
             except Exception as error:
                 log.exception("%s: a mistake in the operator", key)
                 self._retry(key, error)
@@ -72,10 +77,10 @@ class WorkQueue(Generic[K]):
                 del self._running[key]
                 self._changed.set()
 
-    def _retry(self, key: K, error: Exception) -> None:
+    def _retry(self, key: K, error: BaseException) -> None:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         delay_s = backoff_s(failures, random.random())  # noqa: S311 - spreads retries, keeps no secret
-        log.warning("%s: try %d failed, again in %.1f s: %s", key, failures, delay_s, error)
+        log.warning("%s: try %d failed, again in %.1f s: %s", key, failures, delay_s, str(error) or "it was cut off")
         self.add(key, delay_s)
 
     async def _next(self) -> K:
@@ -97,6 +102,12 @@ class WorkQueue(Generic[K]):
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def is_cancelled() -> bool:
+    """Whether the task that asks is to end, and not only one that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def backoff_s(failures: int, chance: float) -> float:

@@ -145,3 +145,22 @@ def test_backoff_grows_to_a_bound_and_is_spread() -> None:
     assert [backoff_s(n, 0) for n in (2, 3, 4)] == [2, 4, 8]
     assert backoff_s(1000, 0) == LAST_RETRY_S
     assert backoff_s(1, 1) == FIRST_RETRY_S * 0.75
+
+
+def test_work_that_is_cut_off_from_outside_is_tried_again() -> None:
+    """Kopf, when it fails, cancels what work waits for: that must cost no worker."""
+    tries: list[asyncio.Task[None]] = []
+
+    async def work(_key: str) -> None:
+        waited_for = asyncio.create_task(asyncio.sleep(20 if not tries else 0))
+        tries.append(waited_for)
+        await asyncio.gather(waited_for)
+
+    async def then(queue: WorkQueue[str]) -> None:
+        queue.add("a", 0)
+        await until(lambda: len(tries) == 1)
+        tries[0].cancel()
+        await until(lambda: len(tries) == 2)
+        await until(tries[1].done)
+
+    run(lambda: working(work, then, workers=1))
