@@ -21,7 +21,7 @@ from .names import Key, Kind, object_id, selector_text
 from .placement import Node, parse_node
 from .plan import Plan, hands_over_replicas, is_ours, mounted_claims, name_taken, plan
 from .render import render
-from .resolve import IngressClass, Resolved, Rules, Surroundings, parse_ingress_class, resolve
+from .resolve import Held, IngressClass, Resolved, Rules, Surroundings, parse_held, parse_ingress_class, resolve
 from .shared import Shared
 from .spec import LogStream, parse_all, parse_logstream
 from .status import (
@@ -113,15 +113,17 @@ class Reconciler:
         self._api, self._servers, self._clock = api, servers, clock
         self._policy = policy
         self._written: dict[Key, float] = {}
-        self._refused: set[str] = set()
+        self._refused: set[tuple[str, str]] = set()
         self._nodes = Shared(self._list_nodes, clock.monotonic_s)
         self._classes = Shared(self._list_classes, clock.monotonic_s)
         self._others = Shared(self._list_others, clock.monotonic_s)
+        self._held = Shared(self._list_held, clock.monotonic_s)
 
     def forget(self) -> None:
         """Nodes or LogStreams have changed: what was read of them is old."""
         self._nodes.forget()
         self._others.forget()
+        self._held.forget()
 
     async def reconcile(self, key: Key) -> float | None:
         """Make the cluster what the LogStream says. Returns after how many seconds to look again, if at all.
@@ -176,18 +178,23 @@ class Reconciler:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     async def list_logstreams(self) -> list[Manifest]:
-        """All LogStreams that are looked after. One namespace that may not be read is not in the way of the others."""
+        """All LogStreams that are looked after."""
+        return await self._list_all(names.LOGSTREAM)
+
+    async def _list_all(self, kind: Kind, labels: str = "") -> list[Manifest]:
+        """Where we look. One namespace that may not be read is not in the way of the others."""
         if not self._policy.namespaces:
-            return await self._api.list(names.LOGSTREAM)
+            return await self._api.list(kind, labels=labels)
         found: list[Manifest] = []
         for namespace in self._policy.namespaces:
+            place = (kind.kind, namespace)
             try:
-                found += await self._api.list(names.LOGSTREAM, namespace)
+                found += await self._api.list(kind, namespace, labels=labels)
             except Refused as error:
-                log.log(logging.DEBUG if namespace in self._refused else logging.WARNING, "%s: %s", namespace, error)
-                self._refused.add(namespace)
+                log.log(logging.DEBUG if place in self._refused else logging.WARNING, "%s: %s", namespace, error)
+                self._refused.add(place)
             else:
-                self._refused.discard(namespace)
+                self._refused.discard(place)
         return found
 
     async def _read(self, key: Key) -> Manifest | None:
@@ -223,10 +230,12 @@ class Reconciler:
         return foreign
 
     async def _resolve(self, stream: LogStream) -> Resolved:
-        nodes = await self._nodes.get() if stream.spec.source.host_path is not None else []
-        has_ingress = stream.spec.ingress.enabled
-        classes, others = (await self._classes.get(), await self._others.get()) if has_ingress else ([], [])
-        return resolve(stream, self._policy.rules, Surroundings(nodes, classes, others))
+        if not stream.spec.ingress.enabled:
+            nodes = await self._nodes.get() if stream.spec.source.host_path is not None else []
+            return resolve(stream, self._policy.rules, Surroundings(nodes))
+        nodes, classes = await self._nodes.get(), await self._classes.get()
+        others, held = await self._others.get(), await self._held.get()
+        return resolve(stream, self._policy.rules, Surroundings(nodes, classes, others, held))
 
     async def _list_nodes(self) -> list[Node]:
         return [parse_node(body) for body in await self._api.list(names.NODE)]
@@ -236,6 +245,9 @@ class Reconciler:
 
     async def _list_others(self) -> list[LogStream]:
         return parse_all(await self.list_logstreams())
+
+    async def _list_held(self) -> Held:
+        return parse_held(await self._list_all(names.INGRESS, f"{names.LABEL_MANAGED_BY}={names.MANAGER}"))
 
     # -- writing -------------------------------------------------------------------------------------------------------
 

@@ -5,12 +5,13 @@ The result is complete: `render` looks at nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 from .errors import NotAccepted
-from .names import DEFAULT_CLASS, SOURCE_PREFIX, Key
+from .names import DEFAULT_CLASS, LABEL_UID, SOURCE_PREFIX, Key
 from .placement import Node, Placement, place
 from .roots import DEFAULT_ROOTS, Root, find_root
 from .spec import Flavor, LogStream
@@ -20,6 +21,13 @@ CONTROLLERS: Final = {
     "traefik.io/ingress-controller": Flavor.TRAEFIK,
 }
 """Which controller an IngressClass names, as its makers have it in their documentation."""
+
+
+Route = tuple[str, str, str]
+"""Class, host and path: what only one Ingress can have. "" is the default class, and any host."""
+Held = Mapping[str, frozenset[Route]]
+"""The routes that Ingresses of ours have now, by the UID of the LogStream."""
+NOTHING: Final[Held] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,7 @@ class Surroundings:
     nodes: Sequence[Node] = ()
     classes: Sequence[IngressClass] = ()
     others: Sequence[LogStream] = field(default_factory=tuple)
+    held: Held = field(default_factory=dict)
 
 
 def parse_ingress_class(body: Mapping[str, Any]) -> IngressClass:
@@ -85,8 +94,42 @@ def parse_ingress_class(body: Mapping[str, Any]) -> IngressClass:
     return IngressClass(metadata["name"], (body.get("spec") or {}).get("controller", ""), default)
 
 
+def parse_held(ingresses: Iterable[Mapping[str, Any]]) -> Held:
+    """Who has which route, from the API server's objects."""
+    held: dict[str, frozenset[Route]] = {}
+    for body in ingresses:
+        uid, spec = (body["metadata"].get("labels") or {}).get(LABEL_UID, ""), body.get("spec") or {}
+        held[uid] = held.get(uid, frozenset()) | {
+            (spec.get("ingressClassName") or "", rule.get("host") or "", path.get("path") or "")
+            for rule in spec.get("rules") or ()
+            for path in (rule.get("http") or {}).get("paths") or ()
+        }
+    return held
+
+
 def resolve(stream: LogStream, rules: Rules, around: Surroundings) -> Resolved:
     """Decide everything. Raises NotAccepted; what only an Ingress lacks becomes `ingress_fault`."""
+    spec = stream.spec
+    root, placement = _locate(stream, rules, around.nodes)
+    if not spec.ingress.enabled:
+        return Resolved(stream, root, placement)
+    found = _find_class(spec.ingress.class_name, around.classes)
+    if isinstance(found, IngressFault):
+        return Resolved(stream, root, placement, ingress_fault=found)
+    flavor = spec.ingress.flavor
+    if flavor is Flavor.AUTO:
+        flavor = CONTROLLERS.get(found.controller, Flavor.NONE)
+    default = next((each.name for each in around.classes if each.is_default), "")
+
+    def can_have(other: LogStream) -> bool:
+        return not other.ingress_refused and _is_accepted(other, rules, around.nodes)
+
+    fault = find_conflict(stream, around.others, default, around.held, can_have)
+    return Resolved(stream, root, placement, spec.ingress.class_name or None, flavor, fault)
+
+
+def _locate(stream: LogStream, rules: Rules, nodes: Sequence[Node]) -> tuple[Root | None, Placement | None]:
+    """Which folder on which node; None for a claim. Raises NotAccepted."""
     spec = stream.spec
     if rules.require_auth and spec.server.auth_secret is None:
         raise NotAccepted(
@@ -101,22 +144,18 @@ def resolve(stream: LogStream, rules: Rules, around: Surroundings) -> Resolved:
             "that the administrator's rules for the folder hold",
             stop=True,
         )
-    root = placement = None
-    if spec.source.host_path is not None:
-        groups = spec.source.supplemental_groups
-        root = find_root(rules.roots, stream.key.namespace, spec.source.host_path, groups)
-        placement = place(spec.source, around.nodes)
-    if not spec.ingress.enabled:
-        return Resolved(stream, root, placement)
-    found = _find_class(spec.ingress.class_name, around.classes)
-    if isinstance(found, IngressFault):
-        return Resolved(stream, root, placement, ingress_fault=found)
-    flavor = spec.ingress.flavor
-    if flavor is Flavor.AUTO:
-        flavor = CONTROLLERS.get(found.controller, Flavor.NONE)
-    default = next((each.name for each in around.classes if each.is_default), "")
-    fault = find_conflict(stream, around.others, default)
-    return Resolved(stream, root, placement, spec.ingress.class_name or None, flavor, fault)
+    if spec.source.host_path is None:
+        return None, None
+    root = find_root(rules.roots, stream.key.namespace, spec.source.host_path, spec.source.supplemental_groups)
+    return root, place(spec.source, nodes)
+
+
+def _is_accepted(stream: LogStream, rules: Rules, nodes: Sequence[Node]) -> bool:
+    try:
+        _locate(stream, rules, nodes)
+    except NotAccepted:
+        return False
+    return True
 
 
 def _find_class(name: str, classes: Sequence[IngressClass]) -> IngressClass | IngressFault:
@@ -131,23 +170,33 @@ def _find_class(name: str, classes: Sequence[IngressClass]) -> IngressClass | In
     )
 
 
-def find_conflict(stream: LogStream, others: Iterable[LogStream], default_class: str = "") -> IngressFault | None:
-    """Why a LogStream cannot have its path: an older one has it, on the same host and under the same class.
+def find_conflict(
+    stream: LogStream,
+    others: Iterable[LogStream],
+    default_class: str = "",
+    held: Held = NOTHING,
+    can_have: Callable[[LogStream], bool] = lambda _: True,
+) -> IngressFault | None:
+    """Why a LogStream cannot have its path: another one has it, on the same host and under the same class.
 
-    `default_class`: whose it is that names none.
+    Who has the path keeps it: clients know it by that. Before anybody has it, it is the oldest one's. One that has it
+    not, and cannot have it (`can_have`), keeps nobody from it. `default_class`: whose it is that names none.
     """
     mine = _routes(stream, default_class)
     for other in sorted(others, key=_age):
-        if other.uid == stream.uid or not other.spec.ingress.enabled or _age(other) >= _age(stream):
+        if other.uid == stream.uid or not other.spec.ingress.enabled:
             continue
-        shared = sorted(mine & _routes(other, default_class))
-        if shared:
-            _, host, path = shared[0]
-            where = f"{host or 'any host'}, path {path}"
+        shared = mine & _routes(other, default_class)
+        if not shared:
+            continue
+        has, i_have = (bool(shared & _held_by(each, held, default_class)) for each in (other, stream))
+        if (not has, _age(other)) < (not i_have, _age(stream)) and (has or can_have(other)):
+            _, host, path = min(shared)
+            is_older = "is older and " if _age(other) < _age(stream) else ""
             return IngressFault(
                 "Conflict",
-                f"LogStream {other.key} is older and has {where} already; set spec.ingress.path to one that is "
-                f"free, such as {_free_path(stream.key)}",
+                f"LogStream {other.key} {is_older}has {host or 'any host'}, path {path} already; set spec.ingress.path "
+                f"to one that is free, such as {_free_path(stream.key)}",
             )
     return None
 
@@ -156,10 +205,14 @@ def _age(stream: LogStream) -> tuple[str, Key]:
     return stream.created, stream.key
 
 
-def _routes(stream: LogStream, default_class: str) -> set[tuple[str, str, str]]:
+def _routes(stream: LogStream, default_class: str) -> set[Route]:
     ingress = stream.spec.ingress
     paths = [ingress.path, ingress.base_path or "/"] if ingress.viewer else [ingress.path]
     return {(ingress.class_name or default_class, ingress.host, path) for path in paths}
+
+
+def _held_by(stream: LogStream, held: Held, default_class: str) -> set[Route]:
+    return {(name or default_class, host, path) for name, host, path in held.get(stream.uid, ())}
 
 
 def _free_path(key: Key) -> str:

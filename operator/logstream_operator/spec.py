@@ -98,13 +98,15 @@ class LogStreamSpec:
 
 @dataclass(frozen=True, slots=True)
 class LogStream:
-    """One resource; `created` is a timestamp whose text sorts by time."""
+    """One resource; `created` is a timestamp whose text sorts by time. `ingress_refused`: what the status says of the
+    Ingress of this very spec."""
 
     key: Key
     uid: str
     generation: int
     created: str
     spec: LogStreamSpec
+    ingress_refused: bool = False
 
 
 def parse_logstream(body: Mapping[str, Any]) -> LogStream:
@@ -121,7 +123,14 @@ def parse_logstream(body: Mapping[str, Any]) -> LogStream:
         metadata.get("generation", 0),
         metadata.get("creationTimestamp", ""),
         spec,
+        _is_ingress_refused(body),
     )
+
+
+def _is_ingress_refused(body: Mapping[str, Any]) -> bool:
+    said = {each["type"]: each for each in (body.get("status") or {}).get("conditions") or ()}.get("IngressReady", {})
+    is_about_this = said.get("observedGeneration") == body["metadata"].get("generation")
+    return bool(is_about_this and said.get("reason") == "Refused")
 
 
 def parse_all(bodies: Iterable[Mapping[str, Any]]) -> list[LogStream]:

@@ -379,6 +379,25 @@ def test_the_younger_of_two_on_one_path_has_servers_and_no_ingress(world: World)
     assert "apply Ingress" in world.forget()
 
 
+def test_an_older_one_that_is_accepted_later_does_not_take_the_path_away(world: World) -> None:
+    old = a_body({"source": {"hostPath": "/etc"}}, name="old", uid="o")
+    old["metadata"]["creationTimestamp"] = "2025-01-01T00:00:00Z"
+    world.api.put(old)
+    world.look(Key("team", "old"))
+    world.look()
+    assert "apply Ingress" in world.forget(), "the older one is refused, and keeps nobody from the path"
+    old["spec"]["source"]["hostPath"] = "/minikube-host"
+    world.reconciler.forget()
+    world.look(Key("team", "old"))
+    assert "apply Ingress" not in world.forget()
+    (said,) = [each for each in old["status"]["conditions"] if each["type"] == "IngressReady"]
+    assert said["reason"] == "Conflict"
+    assert "team/app has any host, path /ws already" in said["message"]
+    world.look()
+    assert "delete Ingress" not in world.forget()
+    assert world.condition("IngressReady")[1] != "Conflict"
+
+
 def test_the_words_of_a_webhook_are_passed_on_and_the_rest_is_done(world: World) -> None:
     world.api.refuse["Ingress"] = Refused("Ingress", "app-logstream", 400, "host and path already defined")
     world.look()

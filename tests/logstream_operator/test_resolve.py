@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from logstream_operator.errors import NotAccepted
+from logstream_operator.names import LABEL_UID
 from logstream_operator.placement import Node
+from logstream_operator.render import render
 from logstream_operator.resolve import (
     IngressClass,
     Resolved,
     Rules,
     Surroundings,
     find_conflict,
+    parse_held,
     parse_ingress_class,
     resolve,
 )
 from logstream_operator.roots import Root
 from logstream_operator.spec import Flavor
 
-from .examples import AROUND, NGINX, NODE, RULES, a_stream, resolved
+from .examples import AROUND, DEFAULTS, NGINX, NODE, RULES, a_stream, merge, resolved
 
 TRAEFIK = IngressClass("traefik", "traefik.io/ingress-controller", is_default=True)
 OTHER = IngressClass("other", "example.com/other")
@@ -138,6 +142,85 @@ def test_of_two_that_are_equally_old_one_has_the_path() -> None:
     """Never both, never none."""
     streams = [a_stream(name="a", uid="1"), a_stream(name="b", uid="2")]
     assert [find_conflict(stream, streams) is None for stream in streams] == [True, False]
+
+
+ROUTE = ("nginx", "", "/ws")
+
+
+def test_who_has_the_path_keeps_it() -> None:
+    """An older one whose path is changed, or that is accepted later, does not take it away: clients know it by that."""
+    young = a_stream()
+    held = {young.uid: frozenset({ROUTE})}
+    assert find_conflict(young, [young, OLD], held=held) is None
+    fault = find_conflict(OLD, [young, OLD], held=held)
+    assert fault is not None
+    assert fault.message.startswith("LogStream team/app has any host, path /ws already; ")
+    assert "/ops/old/ws" in fault.message
+
+
+@pytest.mark.parametrize("holds", ["both", "neither", "another path"])
+def test_of_two_that_are_alike_the_older_has_the_path(holds: str) -> None:
+    young = a_stream()
+    held = {
+        "both": {each.uid: frozenset({ROUTE}) for each in (young, OLD)},
+        "neither": {},
+        "another path": {young.uid: frozenset({("nginx", "", "/b/ws"), ("nginx", "a.example", "/ws")})},
+    }[holds]
+    assert find_conflict(young, [young, OLD], held=held) is not None
+    assert find_conflict(OLD, [young, OLD], held=held) is None
+
+
+REFUSED_ELSEWHERE = [
+    pytest.param({"source": {"hostPath": "/etc"}}, id="its folder is not allowed"),
+    pytest.param({"source": {"nodeSelector": {"disk": "gone"}}}, id="its node is not there"),
+    pytest.param({"source": {"supplementalGroups": [0]}}, id="its group is not allowed"),
+    pytest.param(
+        {"source": {"hostPath": None, "persistentVolumeClaim": {"claimName": "logstream-source-0"}}}, id="its claim"
+    ),
+]
+
+
+@pytest.mark.parametrize("change", REFUSED_ELSEWHERE)
+@pytest.mark.parametrize("has_it", [True, False])
+def test_an_older_one_that_cannot_have_the_path_keeps_nobody_from_it(change: dict[str, Any], has_it: bool) -> None:
+    """Unless it has it: what ran before a spec that is not followed goes on."""
+    old = a_stream(change, name="old", uid="o", created="2025")
+    held = {"o": frozenset({ROUTE})} if has_it else {}
+    found = resolve(a_stream(), RULES, Surroundings([NODE], [NGINX], [old], held))
+    assert (found.ingress_fault is not None) is has_it
+
+
+def test_an_older_one_whose_ingress_was_refused_keeps_nobody_from_it() -> None:
+    old = replace(a_stream(name="old", uid="o", created="2025"), ingress_refused=True)
+    assert resolve(a_stream(), RULES, Surroundings([NODE], [NGINX], [old])).has_ingress
+    held = {"o": frozenset({ROUTE})}
+    assert not resolve(a_stream(), RULES, Surroundings([NODE], [NGINX], [old], held)).has_ingress
+
+
+def test_an_older_one_without_a_token_keeps_nobody_from_the_path_where_one_is_required() -> None:
+    rules = Rules(RULES.roots, require_auth=True)
+    old = a_stream(name="old", uid="o", created="2025")
+    assert resolve(
+        a_stream({"server": {"authSecretRef": {"name": "t"}}}), rules, replace(AROUND, others=[old])
+    ).has_ingress
+
+
+@pytest.mark.parametrize("change", [{}, {"ingress": {"host": "a.example", "viewer": True, "path": "/a/ws"}}])
+@pytest.mark.parametrize("class_name", ["", "nginx"])
+def test_what_an_ingress_of_ours_holds_is_what_its_logstream_asks_for(change: dict[str, Any], class_name: str) -> None:
+    """Read back from what is rendered; with the default class, named or not."""
+    around = Surroundings([NODE], [replace(NGINX, is_default=True)])
+    mine = merge(change, {"ingress": {"className": class_name}})
+    ingresses = [each for each in render(resolved(mine, around=around), DEFAULTS) if each["kind"] == "Ingress"]
+    old = a_stream(mine, name="old", uid="o", created="2025")
+    around = replace(around, others=[old], held=parse_held(ingresses))
+    assert resolve(a_stream(mine), RULES, around).has_ingress
+    assert not resolve(old, RULES, replace(around, others=[a_stream(mine)])).has_ingress
+
+
+def test_odd_ingresses_hold_nothing() -> None:
+    bodies = [{"metadata": {"name": "x"}}, {"metadata": {"labels": {LABEL_UID: "u"}}, "spec": {"rules": [{}]}}]
+    assert set().union(*parse_held(bodies).values()) == set()
 
 
 def test_two_pages_on_one_base_path_are_a_conflict() -> None:

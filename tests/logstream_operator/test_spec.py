@@ -171,3 +171,17 @@ def test_columns_show_what_one_needs() -> None:
         "Age",
     ]
     assert [each["name"] for each in columns if each.get("priority")] == ["Reason", "Node", "Path"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "generation", "is_refused"),
+    [
+        pytest.param("Refused", 1, True, id="this Ingress"),
+        pytest.param("Refused", 0, False, id="that of an older spec"),
+        pytest.param("AddressPending", 1, False, id="another reason"),
+    ],
+)
+def test_that_an_ingress_was_refused_is_read_from_the_status(reason: str, generation: int, is_refused: bool) -> None:
+    condition = {"type": "IngressReady", "status": "False", "reason": reason, "observedGeneration": generation}
+    assert not parse_logstream(a_body()).ingress_refused
+    assert parse_logstream({**a_body(), "status": {"conditions": [condition]}}).ingress_refused is is_refused
