@@ -25,6 +25,8 @@ LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 LABEL_NAME: Final = f"{GROUP}/name"
 LABEL_NAMESPACE: Final = f"{GROUP}/namespace"
 LABEL_UID: Final = f"{GROUP}/uid"
+LABEL_CLIENT: Final = f"{GROUP}/client"
+"""With a LogStream's name, on a pod of its namespace that is to reach its servers past a NetworkPolicy of ours."""
 ANNOTATION_APPLIED: Final = f"{GROUP}/applied"
 """Hash of the manifest as we applied it last: a changed one is applied again, also where a field only went away."""
 

@@ -163,11 +163,16 @@ def render_autoscaler(resolved: Resolved) -> Manifest:
 
 
 def render_network_policy(resolved: Resolved, access: Access) -> Manifest:
-    """Who reaches the servers. They themselves reach nobody: a server reads files and answers."""
+    """Who reaches the servers. They themselves reach nobody: a server reads files and answers.
+
+    Beside those whom the administrator names, a pod of the same namespace may say that it is a client, as that of
+    `helm test` does. That lets in nobody who could not read the files anyway, as whoever makes pods there can.
+    """
     key = resolved.stream.key
     http: Manifest = {"ports": [{"port": "http"}]}
     if access.clients:
-        http["from"] = list(access.clients)
+        client = {"podSelector": {"matchLabels": {names.LABEL_CLIENT: key.name}}}
+        http["from"] = [*access.clients, client]
     return {
         "apiVersion": names.NETWORK_POLICY.api_version,
         "kind": names.NETWORK_POLICY.kind,

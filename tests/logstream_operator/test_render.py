@@ -48,7 +48,8 @@ def test_who_reaches_the_servers_is_for_the_administrator_to_say() -> None:
     assert spec["policyTypes"] == ["Ingress", "Egress"], "servers reach nobody"
     assert spec["ingress"] == [{"ports": [{"port": "http"}]}, {"ports": [{"port": "metrics"}], "from": [scraper]}]
     narrow = render(resolved(), replace(DEFAULTS, access=Access((scraper,), (ingress,))))[-1]
-    assert narrow["spec"]["ingress"][0] == {"ports": [{"port": "http"}], "from": [ingress]}
+    client = {"podSelector": {"matchLabels": {"logstream.dev/client": "app"}}}
+    assert narrow["spec"]["ingress"][0] == {"ports": [{"port": "http"}], "from": [ingress, client]}
 
 
 def test_what_is_not_wanted_is_not_there() -> None:

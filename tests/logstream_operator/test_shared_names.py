@@ -99,6 +99,14 @@ def test_the_charts_values_are_the_operators_defaults() -> None:
     assert VALUES["requireAuth"] is settings.require_auth
 
 
+def test_the_pod_of_helm_test_is_one_that_the_servers_let_in() -> None:
+    """Also where the administrator says who else may reach them."""
+    pod = (CHART.parent / "logstream/templates/tests/line.yaml").read_text()
+    assert f'{names.LABEL_CLIENT}: {{{{ include "logstream.name" . | quote }}}}\n' in pod
+    stream = (CHART.parent / "logstream/templates/logstream.yaml").read_text()
+    assert '  name: {{ include "logstream.name" . }}\n' in stream
+
+
 def test_the_policy_knows_our_claims() -> None:
     assert f"startsWith('{names.SOURCE_PREFIX}')" in (CHART / "templates/policy-claims.yaml").read_text()
 
