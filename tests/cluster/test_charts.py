@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from logstreams import CHART, DEFINITION
 from testcluster import settings
 from testcluster.commands import environment
@@ -81,6 +82,15 @@ def test_values_that_cannot_be_are_refused(cluster: Cluster, values: str, words:
     with pytest.raises(CommandFailed) as caught:
         render(cluster, CHART, f"--set={values}")
     assert words in caught.value.output
+
+
+def test_a_name_that_means_something_else_in_yaml_is_a_name(cluster: Cluster) -> None:
+    text = cluster.helm("template", "on", str(LOGSTREAM), KUBE_VERSION)
+    found = [each["metadata"] for each in yaml.safe_load_all(text)]
+    assert {(each["name"], each["labels"]["app.kubernetes.io/instance"]) for each in found} == {
+        ("on", "on"),
+        ("on-test", "on"),
+    }
 
 
 def test_a_name_that_is_too_long_is_refused(cluster: Cluster) -> None:

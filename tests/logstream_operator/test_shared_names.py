@@ -104,7 +104,7 @@ def test_the_pod_of_helm_test_is_one_that_the_servers_let_in() -> None:
     pod = (CHART.parent / "logstream/templates/tests/line.yaml").read_text()
     assert f'{names.LABEL_CLIENT}: {{{{ include "logstream.name" . | quote }}}}\n' in pod
     stream = (CHART.parent / "logstream/templates/logstream.yaml").read_text()
-    assert '  name: {{ include "logstream.name" . }}\n' in stream
+    assert '  name: {{ include "logstream.name" . | quote }}\n' in stream
 
 
 def test_the_policy_knows_our_claims() -> None:
