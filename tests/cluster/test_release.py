@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from logstreams import DEFINITION, RELEASE, SYSTEM, LogStream, install
+from logstreams import CHART, DEFINITION, RELEASE, SYSTEM, LogStream, chart_values, install
 from testcluster import settings
 from testcluster.commands import wait_for
 from testcluster.errors import CommandFailed
@@ -43,6 +44,29 @@ def test_only_the_watched_namespaces_are_looked_after(stream: LogStream, project
         other.wait("Accepted", "True")
     finally:
         kubectl("delete", "namespace", other.namespace)
+
+
+@pytest.mark.usefixtures("reinstalled")
+@pytest.mark.parametrize("version", [3, 4])
+def test_a_second_release_that_would_undo_the_firsts_work_is_refused(
+    operator: Cluster, namespace: str, project_images: dict[str, str], version: int
+) -> None:
+    def install_another(**change: Any) -> str:
+        where = [f"--namespace={namespace}", "--dry-run=server", "--values=-"]
+        values = json.dumps({**chart_values(project_images), **change})
+        return operator.helm("install", "another", CHART, *where, stdin=values, version=version)
+
+    for change in ({}, {"watchNamespaces": [namespace]}):
+        with pytest.raises(CommandFailed) as caught:
+            install_another(**change)
+        assert f"the release {RELEASE} in the namespace {SYSTEM} " in caught.value.output
+        assert "in all namespaces; two operators would undo each other's work" in caught.value.output
+    install(operator, project_images, watchNamespaces=[namespace])
+    for change in ({}, {"watchNamespaces": ["default", namespace]}):
+        with pytest.raises(CommandFailed) as caught:
+            install_another(**change)
+        assert f"in the namespace {namespace}; two operators would undo each other's work" in caught.value.output
+    assert "another" in install_another(watchNamespaces=["default"])
 
 
 def may_list(answer: str) -> bool:

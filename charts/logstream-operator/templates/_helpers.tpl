@@ -31,6 +31,34 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if or (not $found) (and (eq $owner .Release.Name) (eq $namespace .Release.Namespace)) }}yes{{ end }}
 {{- end }}
 
+{{- /* Another release that looks after the same LogStreams, by the rights that it has; two would undo each other's work. */ -}}
+{{- define "logstream-operator.rival" -}}
+{{- $api := "rbac.authorization.k8s.io/v1" }}
+{{- $found := list }}
+{{- range (lookup $api "ClusterRole" "" "").items }}
+  {{- if has "logstreams/status" (include "logstream-operator.resources" . | fromJsonArray) }}{{ $found = append $found . }}{{ end }}
+{{- end }}
+{{- range default (list "") .Values.watchNamespaces }}
+  {{- $found = concat $found (default list (lookup $api "Role" . "").items) }}
+{{- end }}
+{{- range $found }}
+  {{- $theirs := eq (dig "metadata" "labels" "app.kubernetes.io/name" "" .) "logstream-operator" }}
+  {{- $release := dig "metadata" "annotations" "meta.helm.sh/release-name" "" . }}
+  {{- $namespace := dig "metadata" "annotations" "meta.helm.sh/release-namespace" "" . }}
+  {{- if and $theirs (not (and (eq $release $.Release.Name) (eq $namespace $.Release.Namespace))) }}
+    {{- $who := ternary (printf "the release %s in the namespace %s" $release $namespace) "what was installed without Helm" (ne $release "") }}
+    {{- $where := ternary (printf "in the namespace %s" .metadata.namespace) "in all namespaces" (eq .kind "Role") }}
+    {{- printf "%s (%s %s) looks after LogStreams %s;" $who .kind .metadata.name $where }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "logstream-operator.resources" -}}
+{{- $resources := list }}
+{{- range .rules }}{{ $resources = concat $resources (default list .resources) }}{{ end }}
+{{- toJson $resources }}
+{{- end }}
+
 {{- /* Who reaches the servers, as the operator takes it: itself always, as it asks them how they are. */ -}}
 {{- define "logstream-operator.serverNetworkPolicy" -}}
 {{- with .Values.server.networkPolicy }}
