@@ -27,10 +27,13 @@ def reinstalled(operator: Cluster, project_images: dict[str, str]) -> Iterator[N
 def test_only_the_watched_namespaces_are_looked_after(stream: LogStream, project_images: dict[str, str]) -> None:
     kubectl = stream.cluster.kubectl
     other = LogStream(stream.cluster, f"{stream.namespace}-other")
-    install(stream.cluster, project_images, watchNamespaces=[stream.namespace])
+    roots = [{"path": str(stream.folder)}]
+    install(stream.cluster, project_images, watchNamespaces=[stream.namespace], allowedRoots=roots)
     kubectl("create", "namespace", other.namespace)
     try:
-        other.apply()
+        other.apply()  # the allowed folders are for the watched namespaces
+        with pytest.raises(CommandFailed, match="must be one of these folders"):
+            stream.apply(source={"hostPath": str(other.folder)})
         stream.write("one")
         stream.apply()
         stream.wait("Ready", "True", "Serving")
