@@ -149,7 +149,7 @@ def _render_container(resolved: Resolved, defaults: Defaults) -> Manifest:
         "image": defaults.image,
         "imagePullPolicy": defaults.pull_policy,
         "command": ["logstream", "serve"],
-        "env": [{"name": name, "value": value} for name, value in render_environment(resolved).items()],
+        "env": [{"name": name, "value": _escape(value)} for name, value in render_environment(resolved).items()],
         "ports": [
             {"name": "http", "containerPort": names.HTTP_PORT, "protocol": "TCP"},
             {"name": "metrics", "containerPort": names.METRICS_PORT, "protocol": "TCP"},
@@ -194,6 +194,14 @@ def render_environment(resolved: Resolved) -> dict[str, str]:
     else:
         environment["LOGSTREAM_INSECURE_OPEN"] = "yes"
     return environment
+
+
+def _escape(value: str) -> str:
+    """As the kubelet must be given it: of two dollars it leaves one, and $(NAME) it takes for a variable.
+
+    https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#environment-variables
+    """
+    return value.replace("$", "$$")
 
 
 def merge_resources(given: Resources, defaults: Resources) -> dict[str, dict[str, str | int]]:

@@ -309,6 +309,16 @@ def test_a_claim_of_ours_is_mounted_read_only_or_not_at_all(stream: LogStream) -
     assert "readOnly: true only" in caught.value.output
 
 
+def test_a_name_with_dollars_is_followed_as_it_is(stream: LogStream) -> None:
+    """Kubernetes would make one of two, and put a variable in the place of the other name."""
+    stream.write("one", file="Task$$Lambda.log")
+    stream.write("two", file="$(LOGSTREAM_PORT).log")
+    stream.apply(source={"files": ["Task$$Lambda.log", "$(LOGSTREAM_PORT).log"]})
+    message = stream.wait("SourceAvailable", "True", "Following")
+    assert message == "2 files are followed"
+    stream.wait_first_lines(["one"])
+
+
 # -- the end -----------------------------------------------------------------------------------------------------------
 
 

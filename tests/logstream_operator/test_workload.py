@@ -36,6 +36,13 @@ def container(found: Resolved) -> dict[str, Any]:
     return only
 
 
+def test_dollars_reach_the_server_as_they_are() -> None:
+    """The kubelet makes one of two, and takes $(NAME) for a variable."""
+    found = resolved({"source": {"files": ["Task$$Lambda.log", "$(HOSTNAME).log"]}})
+    (paths,) = [each["value"] for each in container(found)["env"] if each["name"] == "LOGSTREAM_PATHS"]
+    assert paths == "/minikube-host/Task$$$$Lambda.log\n/minikube-host/$$(HOSTNAME).log\n"
+
+
 def test_the_pod_passes_the_restricted_standard() -> None:
     """Field by field as in the standard; the cluster's own check is in the tests of the cluster."""
     spec = pod(resolved({"server": {"authSecretRef": {"name": "t"}}}))["spec"]
