@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import Any, Final
 
 from . import names
@@ -123,7 +123,7 @@ def _covers_list(live: Sequence[Any], wanted: Sequence[Any]) -> bool:
 
 
 def _same_quantity(live: object, wanted: object) -> bool:
-    """The API server writes 0.5 as 500m and 1024Mi as 1Gi."""
+    """The API server writes 0.5 as 500m and 1024Mi as 1Gi, and rounds what is finer than a thousandth up."""
     first, second = _quantity(live), _quantity(wanted)
     return first is not None and first == second
 
@@ -134,7 +134,7 @@ def _quantity(given: object) -> Decimal | None:
     text = str(given)
     number = text.rstrip("numkMGTPEi")
     try:
-        return Decimal(number) * SUFFIXES[text[len(number) :]]
+        return (Decimal(number) * SUFFIXES[text[len(number) :]]).quantize(Decimal("0.001"), ROUND_CEILING)
     except (InvalidOperation, KeyError):
         return None
 
