@@ -6,8 +6,13 @@ What they render, and that a cluster takes it, is shown on a cluster (tests/clus
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +166,43 @@ def test_alerts_say_what_and_where() -> None:
     for alert in load(OPERATOR / "files/alerts.yaml"):
         assert {"summary", "description"} == set(alert["annotations"]), alert
         assert alert["labels"]["severity"] in {"warning", "critical"}
+
+
+# -- helm test ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def serving(*options: str) -> Iterator[int]:
+    """A server on a free port."""
+    program = [sys.executable, "-m", "logstream_server", "serve", "--port", "0", "--log-format", "json", *options]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        try:
+            assert server.stdout is not None
+            yield next(int(found[1]) for line in server.stdout if (found := re.search(r"http://[^/]*:(\d+)/", line)))
+        finally:
+            server.terminate()
+            server.communicate()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("tokens", ["", "# who may come in\n\nsecret-of-the-tests the tests\nanother\n"])
+def test_the_program_of_helm_test_gets_a_line(host: str, tokens: str, tmp_path: Path) -> None:
+    """With a token as it stands in a Secret, and in a cluster of either kind of address."""
+    (tmp_path / "app.log").write_text("one\n")
+    (tmp_path / "tokens").write_text(tokens)
+    (tmp_path / "tokens").chmod(0o600)
+    text = (CHARTS[1] / "templates/tests/line.yaml").read_text()
+    program = textwrap.dedent(text.partition("- |\n")[2].partition("      {{- with")[0])
+    values = {"name": '"APP"', "path": '"/ws"', "timeoutSeconds": "20"}
+    program = re.sub(r"\{\{.*?\b(name|path|timeoutSeconds)\b.*?\}\}", lambda found: values[found[1]], program)
+    options = ["--token-file", str(tmp_path / "tokens")] if tokens else []
+    with serving("--host", host, *options, str(tmp_path / "app.log")) as port:
+        given = {"APP_LOGSTREAM_SERVICE_HOST": host, "APP_LOGSTREAM_SERVICE_PORT": str(port), "TOKEN": tokens}
+        ended = subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, **given}, capture_output=True, text=True, check=False
+        )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.endswith(" : 'one'\n")
 
 
 # -- samples and skaffold ----------------------------------------------------------------------------------------------
