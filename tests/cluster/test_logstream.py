@@ -289,6 +289,10 @@ def test_the_younger_of_two_on_one_path_is_told_of_a_free_one(stream: LogStream)
     younger.apply(ingress={"path": free})
     younger.wait("IngressReady", "True")
     assert stream.condition("IngressReady")["status"] == "True"
+    stream.apply(ingress={"path": free})
+    assert "younger has" in stream.wait("IngressReady", "False", "Conflict"), "who has a path keeps it"
+    assert younger.condition("IngressReady")["status"] == "True"
+    assert len(stream.find("ingresses")) == 1
 
 
 def test_a_claim_of_ours_is_mounted_read_only_or_not_at_all(stream: LogStream) -> None:
