@@ -25,6 +25,9 @@ from .workload import Manifest
 T = TypeVar("T")
 TIMEOUT_S: Final = (5, 30)
 """To connect, and between two reads."""
+RETRIES: Final = 1
+"""For a connection that was closed just when it was to be used again. With the library's three, an API server that does
+not answer would hold a thread for two minutes; who asks tries again anyway, and lets others go first."""
 THREADS: Final = 8
 PAGE: Final = 500
 APPLY: Final = "application/apply-patch+yaml"
@@ -48,6 +51,7 @@ class _NoDiscovery:
 def connect() -> DynamicClient:
     """A client for the cluster that we run in, or else for the one that KUBECONFIG names. Raises CannotStart."""
     settings = client.Configuration()
+    settings.retries = RETRIES
     try:
         config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
     except config.ConfigException:

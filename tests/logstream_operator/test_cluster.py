@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -170,6 +172,39 @@ def test_an_answer_without_words(body: str | None) -> None:
     error.body = body
     assert read_message(error)
     assert isinstance(translate(error, names.POD, "p"), Unreachable)
+
+
+def test_an_api_server_that_does_not_answer_is_not_asked_over_and_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By one call: of one that hangs, it would hold its thread for two minutes."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        asked: list[str] = []
+
+        def answer_nothing() -> None:
+            with suppress(OSError):
+                while True:
+                    with silent.accept()[0] as connection:
+                        asked.append(connection.recv(4096).decode())
+
+        thread = threading.Thread(target=answer_nothing)
+        thread.start()
+        config = {
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{silent.getsockname()[1]}"}}],
+            "users": [{"name": "u", "user": {"token": "t"}}],
+        }
+        (tmp_path / "config").write_text(json.dumps(config))
+        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config"))
+        monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+        cluster = Cluster(connect())
+        with pytest.raises(Unreachable, match="Connection"):
+            asyncio.run(cluster.get(names.NODE, None, "n"))
+        cluster.close()
+        silent.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert len(asked) == 2
 
 
 def test_no_cluster_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
