@@ -31,8 +31,8 @@ from .lines.cursor import Positions
 from .lines.filters import parse_filter
 from .settings import Settings
 from .tailing.discovery import parse_sources
-from .tailing.follower import FollowOptions
 from .tailing.stream import Stream, StreamStatus
+from .tailing.succession import FollowOptions
 from .tailing.tailer import LogMonitor
 
 log = logging.getLogger(__name__)

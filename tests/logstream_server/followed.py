@@ -15,8 +15,9 @@ from logstream_server.history.reader import Reader
 from logstream_server.lines.cursor import Positions
 from logstream_server.lines.framing import Flag
 from logstream_server.lines.ring import Entry, EventKind, Ring
-from logstream_server.tailing.follower import Follower, FollowOptions
+from logstream_server.tailing.follower import Follower
 from logstream_server.tailing.stream import Stream
+from logstream_server.tailing.succession import FollowOptions
 from logstream_server.tailing.watch import Watch
 
 OPTIONS = FollowOptions(partial_after_s=5.0, rotate_wait_s=5.0, max_line_bytes=1 << 16)

@@ -18,8 +18,8 @@ from logstream_server.fanout.hub import Hub, HubOptions
 from logstream_server.fanout.roster import LEAD_S
 from logstream_server.lines.filters import EVERY_LINE, LineFilter
 from logstream_server.tailing.discovery import parse_source
-from logstream_server.tailing.follower import FollowOptions
 from logstream_server.tailing.stream import Stream
+from logstream_server.tailing.succession import FollowOptions
 from logstream_server.tailing.tailer import LogMonitor
 
 RING_BYTES = 2 << 20

@@ -27,8 +27,8 @@ from logstream_server.history.reader import Chunk, Reader
 from logstream_server.history.resume import Resumed, from_start, resume
 from logstream_server.lines.cursor import Positions
 from logstream_server.tailing.discovery import parse_source
-from logstream_server.tailing.follower import FollowOptions
 from logstream_server.tailing.stream import Stream, StreamStatus
+from logstream_server.tailing.succession import FollowOptions
 from logstream_server.tailing.tailer import LogMonitor
 
 MAX_LINE_BYTES: Final = 64 << 20

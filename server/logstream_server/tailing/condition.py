@@ -22,12 +22,13 @@ log = logging.getLogger(__name__)
 
 
 class Condition:
-    """Of one stream. `is_missing`: the path leads nowhere; `trouble`: what the last look met with, None after a good
-    one."""
+    """Of one stream. `is_missing`: the path leads nowhere, since `missing_since`; `trouble`: what the last look met
+    with, None after a good one."""
 
     def __init__(self, stream: Stream, ledger: Ledger) -> None:
         self._stream, self._ledger = stream, ledger
         self.is_missing = False
+        self.missing_since = 0.0
         self.trouble: str | None = None
         self.patience = Patience()
         self._stuck_s = 0.0
@@ -64,10 +65,10 @@ class Condition:
         self.is_missing, self.trouble = True, None
         self._stream.counters.mount_error_since = None  # the file system answers
 
-    def miss(self) -> None:
+    def miss(self, now: float) -> None:
         """The path leads nowhere, and did before."""
         if not self.is_missing:
-            self.is_missing = True
+            self.is_missing, self.missing_since = True, now
             self._ledger.event(EventKind.DELETED, "the path leads nowhere; waiting for it")
             self._set(StreamStatus.WAITING, "the file is missing")
 

@@ -18,13 +18,14 @@ from logstream_server.lines.ring import Ring
 
 from .discovery import Source, scan
 from .files import FileStat
-from .follower import Follower, FollowOptions
+from .follower import Follower
 from .inotify import Inotify, WatchLimit
 from .mounts import Mounts, mount_of, read_mounts
 from .names import stream_name, unique_name
 from .patience import LEAST_S
 from .scheduler import Scheduler
 from .stream import Stream, StreamStatus
+from .succession import FollowOptions
 from .watch import Watch
 
 log = logging.getLogger(__name__)

@@ -19,9 +19,9 @@ from logstream_server.lines.filters import LineFilter
 from logstream_server.lines.ring import Ring
 from logstream_server.tailing.discovery import parse_source
 from logstream_server.tailing.files import LogFile
-from logstream_server.tailing.follower import FollowOptions
 from logstream_server.tailing.scheduler import Scheduler
 from logstream_server.tailing.stream import Stream, StreamState, StreamStatus
+from logstream_server.tailing.succession import FollowOptions
 from logstream_server.tailing.tailer import LogMonitor
 
 from ..process import eventually

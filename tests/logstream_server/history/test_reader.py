@@ -175,7 +175,7 @@ def deleted_unread(followed: Followed) -> int:
     with old.open("ab") as file:
         file.write(unread)
     # The look sees how far it has grown, but its bytes are gone when they are read.
-    reading = followed.follower._draining[0]
+    reading = followed.follower._files.draining[0]
     reading.seen = reading.file.stat()
     old.unlink()
     followed.look()

@@ -52,14 +52,14 @@ def test_a_file_that_has_no_lines_is_in_the_log(follow: Follow, caplog: pytest.L
 
 def test_a_file_that_never_was_is_no_trouble(condition: Condition, stream: Stream) -> None:
     condition.wait()
-    condition.miss()
+    condition.miss(1000.0)
     assert (stream.state.status, stream.state.detail) == (StreamStatus.WAITING, "the file does not exist yet")
     assert told(stream) == []
 
 
 def test_a_file_that_is_gone_is_told_once(condition: Condition, stream: Stream) -> None:
-    condition.miss()
-    condition.miss()
+    condition.miss(1000.0)
+    condition.miss(1000.0)
     assert (stream.state.status, stream.state.detail) == (StreamStatus.WAITING, "the file is missing")
     assert told(stream) == [(EventKind.DELETED, "the path leads nowhere; waiting for it")]
 

@@ -27,9 +27,10 @@ from logstream_server.history.reader import Reader
 from logstream_server.lines.cursor import Generation, Positions, cursor_at, encode_cursor, parse_cursor
 from logstream_server.lines.framing import Flag
 from logstream_server.lines.ring import Entry, EventKind, Ring
-from logstream_server.tailing.follower import Follower, FollowOptions
+from logstream_server.tailing.follower import Follower
 from logstream_server.tailing.reading import Reading
 from logstream_server.tailing.stream import Stream
+from logstream_server.tailing.succession import FollowOptions, Succession
 from logstream_server.tailing.watch import Watch
 
 from ..followed import ByName, Follow, Held, Told, as_bytes, numbered
@@ -360,6 +361,26 @@ def test_a_file_that_was_gone_for_long_and_is_there_again_goes_on_where_it_was(
     assert followed.look() == [*lines, b"meanwhile", b"after"]
 
 
+def test_a_file_that_gets_another_name_in_two_steps_is_read_on(followed: Followed, tmp_path: Path) -> None:
+    """Where it is read by name, it has none that is known between them; and it had been quiet for long."""
+    log, away, moved = tmp_path / "app.log", tmp_path / "away", tmp_path / "app.moved"
+    log.write_bytes(b"one\n")
+    assert followed.look() == [b"one"]
+    log.rename(away)
+    followed.look(60)
+    assert followed.stream.state.status == "waiting"
+    away.rename(moved)
+    with moved.open("ab") as file:
+        file.write(b"two\n")
+        file.flush()
+        assert followed.look() == [b"one", b"two"]
+        followed.look(60)
+        file.write(b"three\n")
+    assert followed.look() == [b"one", b"two", b"three"]
+    log.write_bytes(b"new\n")
+    assert followed.look() == [b"one", b"two", b"three", b"new"]
+
+
 @pytest.mark.skipif(bool(why_no_mount()), reason=why_no_mount() or "")
 @pytest.mark.parametrize("by_name", [False, True])
 @pytest.mark.parametrize("error", [errno.ESTALE, errno.EIO], ids=errno.errorcode.get)
@@ -397,13 +418,13 @@ def test_a_copy_that_had_just_been_begun_when_it_was_found_is_no_news(
     assert followed.look() == first
     shutil.copy(log, copy)
     log.write_bytes(as_lines(second))
-    go_on = Follower._to_draining
+    go_on = Succession.to_draining
 
-    def begin_another_copy(follower: Follower, reading: Reading, now: float) -> None:
-        go_on(follower, reading, now)
+    def begin_another_copy(files: Succession, reading: Reading, now: float | None) -> None:
+        go_on(files, reading, now)
         copy.write_bytes(b"")
 
-    monkeypatch.setattr(Follower, "_to_draining", begin_another_copy)
+    monkeypatch.setattr(Succession, "to_draining", begin_another_copy)
     assert followed.look() == [*first, *second]
     copy.write_bytes(as_lines(second))
     log.write_bytes(b"and on\n")
