@@ -232,6 +232,7 @@ def test_an_object_of_somebody_else_is_left_alone(stream: LogStream) -> None:
         pytest.param({"source": {"files": ["[a"]}}, "is not a glob", id="a glob that is none"),
         pytest.param({"source": {"supplementalGroups": [42]}}, "allowedRoots", id="a group"),
         pytest.param({"source": {"supplementalGroups": [2**31]}}, "equal to 2147483647", id="a group of no pod"),
+        pytest.param({"server": {"authSecretRef": {"name": "a/b"}}}, "must be a name", id="a Secret's name"),
         pytest.param({"ingress": {"path": "/x"}}, "must end in /ws", id="a path"),
         pytest.param({"autoscaling": {"minReplicas": 11}}, "minReplicas must not be more", id="numbers"),
     ],
