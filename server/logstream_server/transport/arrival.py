@@ -97,6 +97,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Blanks behind a value are no part of it (5.1)."""
         super().on_header(name, value.rstrip(b" \t"))
 
+    def on_headers_complete(self) -> None:
+        """An address that is none is no request, whatever was asked for."""
+        self.url = _origin_form(self.url)
+        super().on_headers_complete()
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """The request's turn has come."""
         scope = cycle.scope
@@ -144,7 +149,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         # whose argument says how much of the data was the request's.
         upgrade = sys.exception()
         early = self._data[upgrade.args[0] :] if isinstance(upgrade, HttpParserUpgrade) else b""
-        self.url = _origin_form(self.url)
         super().handle_websocket_upgrade()
         protocol = self.transport.get_protocol()
         if early and isinstance(protocol, asyncio.Protocol) and not self.transport.is_closing():
@@ -200,8 +204,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
 
 def _origin_form(target: bytes) -> bytes:
-    """The path and the query alone: through a proxy a whole URL may come (RFC 9112, 3.2.2), which uvicorn understands
-    but for WebSockets."""
+    """The path and the query alone: through a proxy a whole URL may come (RFC 9112, 3.2.2), perhaps without a path, and
+    uvicorn understands none for WebSockets. Raises HttpParserInvalidURLError."""
     url = parse_url(target)
     return (url.path or b"/") + (b"?" + url.query if url.query else b"")
 

@@ -325,6 +325,20 @@ def test_what_is_no_request_is_refused(serving: Serving, sent: bytes) -> None:
     assert answer.count(b"HTTP/1.1") == 1
 
 
+@pytest.mark.parametrize("request_", [REQUEST, UPGRADE], ids=["plain", "a WebSocket"])
+@pytest.mark.parametrize("target", [b"http://[::1/ws", b"http://h:99999999/ws", b"http://"])
+def test_an_address_that_is_none_is_refused(serving: Serving, request_: bytes, target: bytes) -> None:
+    with connection(serving(LONG_S)) as sock:
+        sock.sendall(request_.replace(b" / ", b" " + target + b" "))
+        assert rest(sock).startswith(b"HTTP/1.1 400 ")
+
+
+def test_an_address_may_be_a_whole_url(serving: Serving) -> None:
+    with connection(serving(LONG_S)) as sock:
+        sock.sendall(REQUEST.replace(b" / ", b" http://h "))
+        assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
 def test_what_is_no_request_is_not_refused_within_an_answer(serving: Serving, app: App) -> None:
     server = serving(LONG_S)
     with connection(server) as sock:
