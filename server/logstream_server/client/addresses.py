@@ -62,8 +62,8 @@ def fault_of(url: str) -> str | None:
 
 
 def is_encrypted(url: str) -> bool:
-    """Whether the server is to be spoken to by TLS."""
-    return urlsplit(url).scheme in ("https", "wss")
+    """Whether the server is to be spoken to by TLS; also of what is no address."""
+    return url.partition("://")[0].lower() in ("https", "wss")
 
 
 def lacks_scheme(target: str) -> bool:

@@ -68,6 +68,12 @@ def test_an_address_says_whether_to_speak_tls(url: str, encrypted: bool) -> None
     assert fault_of(url) is None
 
 
+def test_what_is_no_address_may_say_so_too() -> None:
+    """What else is wrong can be told with it."""
+    assert is_encrypted("https://[::1")
+    assert fault_of("https://[::1") == "not an address: Invalid IPv6 URL"
+
+
 def test_an_address_is_shown_without_its_secrets() -> None:
     """Queries and passwords hold tokens."""
     assert display_url("https://user:secret@h:1/b?access_token=s#f") == "https://h:1/b"
