@@ -63,9 +63,9 @@ def parse_time(line: str, now: datetime) -> float | None:
             return int(whole_seconds) + int(millis or 0) / 1000 + float(f"0.{fraction or 0}")
         else:
             return None
-    except ValueError:  # a 31st of February, a month called Foo
+        return when.timestamp()
+    except (ValueError, OverflowError):  # a 31st of February, a month called Foo, a first of January of the year 1
         return None
-    return when.timestamp()
 
 
 def first_time(lines: Iterable[str], now: datetime) -> float | None:

@@ -41,6 +41,7 @@ LOCAL_TEN = datetime(2026, 11, 24, 10, 0, 0).timestamp()  # noqa: DTZ001 - a tim
         ("", None),
         ("    at java.lang.Thread.run(Thread.java:1)", None),
         ("2026-02-31 10:00:00 no such day", None),
+        ("0001-01-01 00:00:00 no day that this machine's clock knows", None),
         ("Foo 24 10:00:00 no such month", None),
         ("Feb 30 10:00:00 no such day of any year", None),
         ("[Tue Foo 24 10:00:00 2026] no such month", None),
