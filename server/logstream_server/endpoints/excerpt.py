@@ -71,18 +71,17 @@ class Collector:
         self.positions = after
         self._gap, self._ended = gap, True
 
-    def excerpt(self, end: Positions, *, more: bool, last: int | None = None) -> Excerpt:
-        """What was taken, or the `last` lines of it."""
+    def excerpt(self, end: Positions, *, more: bool) -> Excerpt:
+        """What was taken."""
         self._let_go_if_over()
         partial = self._let_go()
-        skipped = max(0, len(self._lines) - last) if last is not None else 0
         return Excerpt(
-            self._lines[skipped:],
+            self._lines,
             end,
             more=more,
-            partial=partial and len(self._lines) > skipped,
-            continued=self._continued and not skipped,
-            cut=tuple((index - skipped, size) for index, size in self._cut if index >= skipped),
+            partial=partial,
+            continued=self._continued,
+            cut=tuple(self._cut),
             gap=self._gap,
         )
 

@@ -211,12 +211,11 @@ class _Api:
         """Which lines; who says nothing about where to begin gets the last `limit`."""
         wish, limit, max_line_bytes = query.wish, query.limit, self._service.settings.max_line_bytes
         if wish.cursor is not None or wish.from_start:
-            return Order(wish, DEFAULT_LIMIT if limit is None else limit, None, max_line_bytes)
+            return Order(wish, DEFAULT_LIMIT if limit is None else limit, max_line_bytes)
         if wish.tail is None:
             wish = replace(wish, tail=self._service.settings.tail_lines if limit is None else limit)
-        if limit is None or limit >= (wish.tail or 0):
-            return Order(wish, None, wish.tail, max_line_bytes)
-        return Order(wish, limit, None, max_line_bytes)
+        is_less = limit is not None and limit < (wish.tail or 0)
+        return Order(wish, limit if is_less else None, max_line_bytes)
 
     def _count(self, begun: Resumed) -> None:
         if begun.recovered is not None:

@@ -63,11 +63,10 @@ class Unavailable(LogstreamError):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is wanted: where to begin (`wish`), `max_lines` lines, or with `last` the last so many up to the head."""
+    """What is wanted: where to begin (`wish`), and at most `max_lines` lines (None: any number)."""
 
     wish: Wish
     max_lines: int | None
-    last: int | None
     max_line_bytes: int
 
 
@@ -167,10 +166,8 @@ def _try_begin(stream: Stream, order: Order) -> tuple[Resumed, Base]:
     head = goal.positions
     if wish.from_start:
         return Resumed(from_start(head)), goal
-    lines = wish.tail or 0
-    if order.last is not None and lines:
-        lines += 1  # the unfinished line counts there, and is not read here: one more, and the first is dropped
-    return Resumed(history.tail_start(stream, lines, wish.filter, head)), goal
+    start = history.tail_start(stream, wish.tail or 0, wish.filter, head, counts_unfinished=False)
+    return Resumed(start), goal
 
 
 class _Reader:
@@ -200,7 +197,7 @@ class _Reader:
         """What has been taken."""
         end, left = plan(self.collector.positions, self._goal)
         if left is None:
-            return self.collector.excerpt(end, more=False, last=self._order.last)
+            return self.collector.excerpt(end, more=False)
         at_head = self._seq is not None and self._seq >= self._goal.seq
         return self.collector.excerpt(self.collector.positions, more=not at_head)
 

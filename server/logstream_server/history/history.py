@@ -159,14 +159,18 @@ def _entry(generation: Generation, start: int, end: int, data: bytes, marker: by
 # -- the last N lines --------------------------------------------------------------------------------------------------
 
 
-def tail_start(stream: Stream, lines: int, chosen: LineFilter, end: Positions) -> Positions:
+def tail_start(
+    stream: Stream, lines: int, chosen: LineFilter, end: Positions, *, counts_unfinished: bool = True
+) -> Positions:
     """Where the last `lines` lines (that pass) before `end` begin, in the current file; `end` where there is none any
-    more. Raises NotNow."""
+    more. `counts_unfinished`: a line behind `end` that is held back until it has its newline is one of them. Raises
+    NotNow."""
     wait_for_first_look(stream, end)  # who begins at nothing would get all of it
     if not end or lines <= 0:
         return end
     last = end[-1]
-    wanted = lines - (1 if stream.state.pending and last.offset == stream.state.offset else 0)
+    is_held_back = stream.state.pending and last.offset == stream.state.offset
+    wanted = lines - (counts_unfinished and is_held_back)
     if not wanted or last.offset == 0:
         return end
     file = stream.file_of(last.generation)

@@ -260,12 +260,12 @@ def test_a_line_over_the_limit_that_came_in_parts_is_cut_once() -> None:
     assert (excerpt.lines, excerpt.cut) == (["x" * 10], ((0, 26),))
 
 
-def test_the_last_lines_of_a_page_keep_their_remarks() -> None:
+def test_lines_of_a_page_keep_their_remarks() -> None:
     source = Source(max_line_bytes=10).feed(b"a\n" + b"x" * 30 + b"\nb\nc").silence()
     collector = Collector((), NO_FILTER, None, MIB)
     assert collector.take(source.ring.entries())
-    excerpt = collector.excerpt((), more=False, last=3)
-    assert (excerpt.lines, excerpt.cut, excerpt.partial) == (["x" * 10, "b", "c"], ((0, 31),), True)
+    excerpt = collector.excerpt((), more=False)
+    assert (excerpt.lines, excerpt.cut, excerpt.partial) == (["a", "x" * 10, "b", "c"], ((1, 31),), True)
 
 
 def test_a_hole_is_no_line() -> None:

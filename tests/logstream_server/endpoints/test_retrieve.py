@@ -66,8 +66,8 @@ def as_bytes(lines: list[str]) -> bytes:
     return "".join(line + "\n" for line in lines).encode()
 
 
-def ask(stream: Stream, max_lines: int | None = None, last: int | None = None, **wish: Any) -> tuple[Resumed, Excerpt]:
-    return retrieve(stream, Order(Wish(**wish), max_lines, last, OPTIONS.max_line_bytes))
+def ask(stream: Stream, max_lines: int | None = None, **wish: Any) -> tuple[Resumed, Excerpt]:
+    return retrieve(stream, Order(Wish(**wish), max_lines, OPTIONS.max_line_bytes))
 
 
 def after(stream: Stream, excerpt: Excerpt) -> dict[str, Any]:
@@ -118,9 +118,17 @@ def test_the_last_lines_are_exactly_so_many(follow: Follow, count: int) -> None:
     lines = numbered(1, 400)
     path, stream = follow(as_bytes(lines[:300]))
     append(path, stream, as_bytes(lines[300:]))
-    _, excerpt = ask(stream, last=count, tail=count)
+    _, excerpt = ask(stream, tail=count)
     assert excerpt.lines == lines[max(0, 400 - count) :]
     assert not excerpt.more
+
+
+def test_the_last_lines_are_as_many_where_an_answer_does_not_hold_them(follow: Follow) -> None:
+    lines = [each.ljust(1000, ".") for each in numbered(1, 5000)]
+    _, stream = follow(as_bytes(lines))
+    _, excerpt = ask(stream, tail=4900)
+    assert excerpt.more
+    assert excerpt.lines[0] == lines[100]
 
 
 def test_the_last_lines_do_not_count_one_that_is_still_being_written(follow: Follow) -> None:
@@ -129,23 +137,23 @@ def test_the_last_lines_do_not_count_one_that_is_still_being_written(follow: Fol
     with path.open("ab") as file:
         file.write(b"unfini")
     eventually(lambda: stream.state.size == path.stat().st_size)
-    _, excerpt = ask(stream, last=3, tail=3)
+    _, excerpt = ask(stream, tail=3)
     assert excerpt.lines[-3:] in (lines[-3:], [*lines[-2:], "unfini"])
     assert len(excerpt.lines) == 3
-    eventually(lambda: ask(stream, last=3, tail=3)[1].partial)
-    _, excerpt = ask(stream, last=3, tail=3)
+    eventually(lambda: ask(stream, tail=3)[1].partial)
+    _, excerpt = ask(stream, tail=3)
     assert excerpt.lines == [*lines[-2:], "unfini"]
     append(path, stream, b"shed\nnext\n")
     _, rest = ask(stream, 10, **after(stream, excerpt))
     assert (rest.lines, rest.continued) == (["shed", "next"], True)
-    _, excerpt = ask(stream, last=2, tail=2)
+    _, excerpt = ask(stream, tail=2)
     assert excerpt.lines == ["unfinished", "next"]
 
 
 def test_the_last_lines_that_pass_a_filter_are_found_far_back(follow: Follow) -> None:
     lines = numbered(1, 400)
     _, stream = follow(as_bytes(lines))
-    _, excerpt = ask(stream, last=3, tail=3, filter=LineFilter(("line 1.$",)))
+    _, excerpt = ask(stream, tail=3, filter=LineFilter(("line 1.$",)))
     assert excerpt.lines == ["line 17", "line 18", "line 19"]
 
 
@@ -211,7 +219,7 @@ def test_a_file_system_that_fails_for_now_is_no_loss(monkeypatch: pytest.MonkeyP
 def test_a_stream_without_a_file_has_no_lines_and_a_cursor(tmp_path: Path) -> None:
     missing = StreamState(StreamStatus.WAITING, "the file does not exist yet")
     stream = Stream("app.log", str(tmp_path / "app.log"), (), Ring(RING_BYTES), missing)
-    _, excerpt = ask(stream, last=10, tail=10)
+    _, excerpt = ask(stream, tail=10)
     assert excerpt == Excerpt([], ())
     begun, excerpt = ask(stream, 10, **after(stream, excerpt))
     assert (begun.recovered, excerpt) == (True, Excerpt([], ()))
