@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from logstream_server.errors import CannotFollow
 
@@ -13,24 +13,30 @@ SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 """What an address may begin with, and what its socket's begins with then."""
 
 _HOST_AND_PORT: Final = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}(?:/|$)")
+_PATH: Final = "/%:@!$&'()*+,;=~"
+"""What stays as it is in a path: RFC 3986, 3.3, and what is encoded already."""
 _STARTS: Final = frozenset({"cursor", "from", "tail"})
 _TOKEN: Final = frozenset({"access_token"})
 _FOR_LINES: Final = _STARTS | {"exclude", "grep"}
 
 
 def socket_url(url: str) -> str:
-    """The WebSocket URL of a server's address: `http://host/base` is `ws://host/base/ws`; its query stays.
+    """The WebSocket URL of a server's address: `http://host/base` is `ws://host/base/ws`; its query stays. A path
+    may be written with blanks and letters of any language.
 
     Raises CannotFollow for what is no address.
     """
     try:
+        url.encode()
         parts = urlsplit(url)
         scheme, host, _ = SCHEMES.get(parts.scheme), parts.hostname, parts.port
+    except UnicodeEncodeError as error:
+        raise CannotFollow(display_url(url), None, "not an address: it holds bytes that are no text") from error
     except ValueError as error:  # a port that is no number, a bracket that stays open
         raise CannotFollow(display_url(url), None, f"not an address: {error}") from error
     if scheme is None or not host:
         raise CannotFollow(display_url(url), None, "not an address; it must be like http://HOST:PORT or wss://HOST/ws")
-    path = parts.path.rstrip("/")
+    path = quote(parts.path, safe=_PATH).rstrip("/")
     return urlunsplit((scheme, parts.netloc, path if path.endswith("/ws") else path + "/ws", parts.query, ""))
 
 

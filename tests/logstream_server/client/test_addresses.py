@@ -26,6 +26,7 @@ from logstream_server.errors import CannotFollow
         pytest.param("ws://h/ws?tail=3", "ws://h/ws?tail=3", id="the socket itself"),
         pytest.param("HTTPS://h", "wss://h/ws", id="in capitals"),
         pytest.param("ws://h", "ws://h/ws", id="the socket's scheme without its path"),
+        pytest.param("http://h/a b/%C3%BC/ü/(1)", "ws://h/a%20b/%C3%BC/%C3%BC/(1)/ws", id="a path as people write it"),
         pytest.param("http://[::1]:80/x#part", "ws://[::1]:80/x/ws", id="a literal address; a fragment goes"),
     ],
 )
@@ -34,7 +35,10 @@ def test_an_address_leads_to_its_socket(url: str, expected: str) -> None:
     assert socket_url(url) == expected
 
 
-@pytest.mark.parametrize("url", ["ftp://h", "http://", "app.log", "http://[::1", "http://h:port/?token=s", "ws:///ws"])
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://h", "http://", "app.log", "http://[::1", "http://h:port/?token=s", "ws:///ws", "http://h/\udcff?token=s"],
+)
 def test_what_is_no_address_is_refused(url: str) -> None:
     """By name, without its query."""
     with pytest.raises(CannotFollow, match="not an address") as caught:
@@ -48,6 +52,7 @@ def test_what_is_no_address_is_refused(url: str) -> None:
         ("http://h", "http://h/api/v1/streams"),
         ("wss://u:p@h:8/team/ws?tail=3&access_token=t", "https://h:8/team/api/v1/streams?access_token=t"),
         ("ws://[::1]/ws/", "http://[::1]/api/v1/streams"),
+        ("http://h/ü b?access_token=t", "http://h/%C3%BC%20b/api/v1/streams?access_token=t"),
     ],
 )
 def test_an_address_leads_to_its_api(url: str, expected: str) -> None:
