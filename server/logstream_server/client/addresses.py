@@ -94,4 +94,4 @@ def with_query(url: str, fields: Mapping[str, Any]) -> str:
     elif any(name in _STARTS for name, _ in own):
         ours = {name: value for name, value in ours.items() if name not in _STARTS}
     kept = [(name, value) for name, value in own if name not in ours]
-    return urlunsplit(parts._replace(query=urlencode([*kept, *ours.items()], doseq=True)))
+    return urlunsplit(parts._replace(query=urlencode([*kept, *ours.items()], doseq=True, errors="replace")))

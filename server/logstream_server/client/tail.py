@@ -203,7 +203,7 @@ class Tail:
             wanted = wanted or (parse_cursor(options.cursor).stream,)
         if not wanted or any(map(_is_glob, wanted)):
             wanted = _choose(pages.url, pages.streams(), wanted)
-        for stream in wanted:
+        for stream in dict.fromkeys(wanted):
             if self._since is not None:
                 self._say_first_of_server(self._name(url, stream), pages.first_lines(stream))
             for event in pages.events(Subscription(stream, *self._start)):

@@ -11,6 +11,7 @@ from logstream_server.client.addresses import (
     is_encrypted,
     own_stream,
     socket_url,
+    with_query,
 )
 from logstream_server.client.client import LogStreamClient
 from logstream_server.errors import CannotFollow
@@ -65,6 +66,11 @@ def test_an_address_s_own_query_counts_for_lines() -> None:
     assert api_url(url, "x", {"tail": 10}) == "http://h/api/v1/x?tail=3&grep=a&grep=b"
     assert api_url(url, "x", {"cursor": "c", "grep": ["d"]}) == "http://h/api/v1/x?cursor=c&grep=d"
     assert (own_stream(url), own_stream("http://h")) == ("s", None)
+
+
+def test_the_name_of_a_stream_may_have_bytes_that_are_no_text() -> None:
+    """There is none of that name, which is for the server to say."""
+    assert with_query("ws://h/ws", {"stream": "\udcff"}) == "ws://h/ws?stream=%3F"
 
 
 @pytest.mark.parametrize(("url", "encrypted"), [("http://h", False), ("WSS://h", True), ("https://h", True)])

@@ -742,6 +742,8 @@ def test_tail_that_does_not_follow_chooses_the_stream_as_one_that_does(serve: Se
     url = server.url
     assert tailed("-n", "1", url).stdout == "old 12\n"
     assert tailed("-n", "1", f"{url}?stream=web.log").stdout == "POST\n"
+    twice = tailed("-n", "1", "--no-prefix", "--stream", "web.log", "--stream", "web.log", url)
+    assert twice.stdout == "POST\n"
     cursor = json.loads(tailed("--json", "-n", "1", "--stream", "web.log", url).stdout.splitlines()[-1])["cursor"]
     append(web, "PUT")
     eventually(lambda: server.get("/api/v1/streams/web.log").json["size"] == web.stat().st_size)
