@@ -13,10 +13,11 @@ import queue
 import stat
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Final
@@ -172,8 +173,8 @@ class Tail:
     def _say_first(self, name: str, first: float | None, why: str) -> None:
         """That the lines begin later than was asked for."""
         if first is not None and self._since is not None and first > self._since:
-            when = datetime.fromtimestamp(first, UTC).astimezone()
-            self._remark(f"{name}: the first line is from {when:%F %T}; {why}")
+            when = time.strftime("%F %T", time.localtime(first))
+            self._remark(f"{name}: the first line is from {when}; {why}")
 
     def _say_first_of_server(self, name: str, lines: Sequence[str]) -> None:
         """Likewise, by the first lines of its file."""

@@ -716,6 +716,15 @@ def test_tail_since_says_where_lines_have_no_time(serve: Serve, log: Path) -> No
         process.kill()
 
 
+def test_tail_since_takes_a_day_that_no_calendar_here_has(tmp_path: Path) -> None:
+    """By the clock of a machine in the east, the last second of the year 9999 is one of the next."""
+    log = tmp_path / "ca.log"
+    append(log, "9999-12-31T23:59:59Z expires")
+    done = tailed("--since", "1h", log, TZ="JST-9")
+    assert (done.returncode, done.stdout) == (0, "9999-12-31T23:59:59Z expires\n")
+    assert done.stderr.startswith("logstream: ca.log: the first line is from 10000-01-01 08:59:59;")
+
+
 def test_tail_that_does_not_follow_shows_one_after_the_other(serve: Serve, log: Path, tmp_path: Path) -> None:
     """What cannot be read is named, and the status says so."""
     web = tmp_path / "web.log"
