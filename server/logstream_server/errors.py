@@ -124,8 +124,14 @@ class CannotFollow(LogstreamError):
         self.reason = reason
 
     def __str__(self) -> str:
+        """One line of text, safe to print: the reason may be a server's, the target anything that was typed."""
         kind = "" if self.code is None else f" (HTTP {self.code})" if self.code < 1000 else f" (close code {self.code})"
-        return f"cannot follow {self.target}: {self.reason}{kind}"
+        return _printable(f"cannot follow {self.target}: {self.reason}{kind}")
+
+
+def _printable(text: str) -> str:
+    """The text with what would move a terminal's cursor, or colour it, escaped."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 class BadQuery(LogstreamError):

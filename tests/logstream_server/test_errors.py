@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from logstream_server.errors import (
     BadQuery,
+    CannotFollow,
     CannotListen,
     CloseCode,
     LogstreamError,
@@ -33,6 +34,11 @@ def test_a_problem_is_one_printable_line_whatever_was_typed() -> None:
     line = str(Problem("PATH", "a\nb\x1b[2J\udcff", "is wrong"))
     assert line.isprintable()
     line.encode()
+
+
+def test_what_cannot_be_followed_is_one_printable_line_whatever_a_server_says() -> None:
+    line = str(CannotFollow("http://h/\x1b]0;", 500, "\x1b[31mred\nlines with ü"))
+    assert line == "cannot follow http://h/\\x1b]0;: \\x1b[31mred\\nlines with ü (HTTP 500)"
 
 
 def test_problems_of_several_steps_are_told_at_once_and_each_once() -> None:
