@@ -129,7 +129,7 @@ def _with_missed(stream: Stream, found: list[Position]) -> tuple[list[Position],
     if not meets and _is_behind(stream):
         wait_for_look(stream)
     for before, after in pairwise([found[-1].generation, *missed]):
-        after.before = before
+        after.comes_after(before)
     return [*found, *(Position(generation, generation.begin) for generation in missed)], unread
 
 

@@ -28,6 +28,8 @@ HEAD_BYTES: Final = 256
 
 OLDER: Final = -1
 """The id and the last ring entry of files that were rotated away before the ring began."""
+CHAIN: Final = 8
+"""So many files are remembered one behind another: several empty ones may lie between two that are not."""
 _MARK: Final = struct.Struct(">BQQ8s8s")
 MAX_TOKEN: Final = 4096
 """Characters in a token."""
@@ -77,6 +79,18 @@ class Generation:
     def is_over(self, seq: int) -> bool:
         """Whether nothing more comes of it from ring entry `seq` on."""
         return self.retired_seq is not None and self.retired_seq < seq
+
+    def comes_after(self, before: Generation | None) -> None:
+        """It began after `before`; CHAIN are remembered behind it. Nothing leads back to itself, also where this one
+        was taken for an older one until now, as when the times of rotated files have changed."""
+        self.before, last = before, self
+        for _ in range(CHAIN):
+            if last.before is None:
+                return
+            if last.before is self:
+                break
+            last = last.before
+        last.before = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,6 @@ from .follow import HOLE_PROBE_BYTES
 from .reading import Reading
 from .stream import Stream
 
-CHAIN: Final = 8
-"""So many files are remembered one behind another: several empty ones may lie between two that are not."""
 SIGN_BYTES = 8
 """As long as the digest in whose place a cursor has it."""
 
@@ -36,7 +34,8 @@ class Ledger:
         """A generation that is read from `file`; the stream takes the reference to that over."""
         inode = file.identity.inode if file.keeps_open else None
         generation = Generation(self._next_id(), inode, head[:HEAD_BYTES], begin, sign=os.urandom(SIGN_BYTES))
-        self._chain(generation)
+        generation.comes_after(self._newest)
+        self._newest = generation
         self._stream.remember(generation, file.identity.inode)
         self._stream.keep(generation, file)
         return generation
@@ -46,15 +45,6 @@ class Ledger:
         self._newest = past
         if past is not None and past.inode is not None:
             self._stream.remember(past, past.inode)
-
-    def _chain(self, generation: Generation) -> None:
-        generation.before = self._newest
-        self._newest = last = generation
-        for _ in range(CHAIN):
-            if last.before is None:
-                return
-            last = last.before
-        last.before = None
 
     def renew(self, reading: Reading) -> None:
         """A file of which nothing was read comes after others that began later: generations are in order."""

@@ -20,6 +20,7 @@ from logstream_server.lines.cursor import (
     Positions,
 )
 from logstream_server.lines.ring import Ring
+from logstream_server.tailing.files import LogFile
 from logstream_server.tailing.stream import KEPT_S, MEMORY, Stream, StreamState, StreamStatus
 
 from ..followed import Follow, Followed, Told, as_bytes, numbered
@@ -377,3 +378,20 @@ def test_who_wants_the_start_gets_the_current_file_and_the_end_of_a_rotated_one(
         file.write(b"late\n")
     followed.look()
     assert sorted(Told(followed.reader(begin)).lines) == ["late", "new"]
+
+
+def test_rotated_files_may_change_their_order(follow: Follow) -> None:
+    """As when one is restored: where nothing but times says it, that is another one each time."""
+    followed = follow(b"now\n")
+    first, second = (followed.path.with_name(f"app.log-{date:06}") for date in (1, 2))
+    for path in (first, second):
+        path.write_bytes(as_bytes([path.name, *LINES]))
+    for order in ((first, second), (second, first)):
+        for at, path in enumerate(order):
+            os.utime(path, (at, at))
+        begun = resume.begin_in(followed.stream, LogFile(str(order[0]), (), keep_open=True), 0)
+        assert begun is not None
+        assert rest(followed, come_back(followed, begun.positions)) == [
+            *(line for path in order for line in (path.name, *LINES)),
+            "now",
+        ]

@@ -180,6 +180,16 @@ def test_a_reader_many_files_behind_has_a_token_that_is_accepted() -> None:
     assert len(token) < MAX_TOKEN
 
 
+@pytest.mark.parametrize("count", range(1, 5))
+def test_no_file_comes_after_itself(count: int) -> None:
+    """Whatever was said of it before: a reader at the starts of all of them has a cursor."""
+    files = [Generation(-1, inode, b"x", end=1) for inode in range(count)]
+    for before, after in zip((files[-1], *files), files, strict=False):
+        after.comes_after(before)
+    assert (files[0].before, [file.before for file in files[1:]]) == (None, files[:-1])
+    assert len(cursor_at("a", tuple(Position(file, 0) for file in files)).marks) == count
+
+
 def test_the_first_bytes_of_a_file_are_told_by_the_end_of_the_one_before_it() -> None:
     """And of no other: those that are listed, or empty, do not say it. Further on, the file itself does."""
     first = Generation(1, 7, b"x" * 256, end=300, marker=b"y" * MARKER_BYTES)

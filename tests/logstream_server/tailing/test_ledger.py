@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from logstream_server.lines.cursor import Generation
+from logstream_server.lines.cursor import CHAIN, Generation
 from logstream_server.lines.framing import Flag, LineFramer
 from logstream_server.lines.ring import EventKind, Ring
 from logstream_server.tailing.files import FileStat, LogFile
-from logstream_server.tailing.ledger import CHAIN, Ledger
+from logstream_server.tailing.ledger import Ledger
 from logstream_server.tailing.reading import Reading
 from logstream_server.tailing.stream import Stream
 
