@@ -174,12 +174,12 @@ def cursor_at(stream: str, positions: Positions) -> Cursor:
 
 def _listed(positions: Positions) -> list[Position]:
     """Those that say where to go on. Files that were read to their end are not needed beside one that was read later;
-    nor, where they are many, are the ones behind it, of which nothing was read."""
+    nor, where they are many, are the ones behind it, or behind the first, of which nothing was read."""
     last = max((index for index, position in enumerate(positions) if position.offset), default=None)
     needed = (last, len(positions) - 1)
     kept = [position for index, position in enumerate(positions) if index in needed or not _is_read(position)]
-    if len(kept) > MAX_LISTED and last is not None:
-        kept = kept[: kept.index(positions[last]) + 1]
+    if len(kept) > MAX_LISTED:
+        kept = kept[: (0 if last is None else kept.index(positions[last])) + 1]
     return kept
 
 

@@ -180,6 +180,14 @@ def test_a_reader_many_files_behind_has_a_token_that_is_accepted() -> None:
     assert len(token) < MAX_TOKEN
 
 
+def test_a_reader_who_has_nothing_of_many_files_has_a_token_that_is_accepted() -> None:
+    """Where the first of them begins says where all do."""
+    many = tuple(Position(Generation(-1, inode), 0) for inode in range(1, 1000))
+    token = encode_cursor(cursor_at("a" * 255, many))
+    assert parse_cursor(token).marks == (Mark.of(many[0]),)
+    assert len(token) < MAX_TOKEN
+
+
 @pytest.mark.parametrize("count", range(1, 5))
 def test_no_file_comes_after_itself(count: int) -> None:
     """Whatever was said of it before: a reader at the starts of all of them has a cursor."""
