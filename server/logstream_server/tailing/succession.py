@@ -191,20 +191,19 @@ class Succession:
 
     def _begin(self, file: LogFile, now: float, *, kind: EventKind, at_end: bool = False) -> None:
         """Make `file` the current one; `at_end`: its present lines are history, not news."""
-        self._watch.follow(file)
-        stat = file.stat()
-        if self._first:
-            with given_back_on_error(file):
+        with given_back_on_error(file):
+            self._watch.follow(file)
+            stat = file.stat()
+            if self._first:
                 self._ledger.comes_after(self._missed.begin(stat.identity))
-        head = file.read(0, min(HEAD_BYTES, stat.size)).data if at_end and stat.size else b""
-        if at_end:
-            start = last_line_start(file, stat.size, self._options.max_line_bytes)
-        else:
-            start = self._skip_known(self._stream, stat) or self._offset_given_up(file)
-        if start:
-            head = file.read(0, min(HEAD_BYTES, stat.size)).data
-        before = marker_at(file, start)
-        generation = self._ledger.begin(file, begin=0 if at_end else start, head=head)
+            if at_end:
+                start = last_line_start(file, stat.size, self._options.max_line_bytes)
+            else:
+                start = self._skip_known(self._stream, stat) or self._offset_given_up(file)
+            has_head = start or (at_end and stat.size)
+            head = file.read(0, min(HEAD_BYTES, stat.size)).data if has_head else b""
+            before = marker_at(file, start)
+            generation = self._ledger.begin(file, begin=0 if at_end else start, head=head)
         framer = LineFramer(self._options.max_line_bytes, start, before)
         reading = Reading(generation, file, framer, now, seen=stat if at_end else None)
         self.current, first, self._first = reading, self._first, False

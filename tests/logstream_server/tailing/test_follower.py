@@ -408,6 +408,26 @@ def test_a_file_whose_server_has_lost_it_for_a_while_goes_on_where_it_was(
         followed.follower.close()
 
 
+def test_a_file_that_can_be_opened_and_not_read_takes_no_descriptor_at_each_look(
+    follow: Follow, tmp_path: Path
+) -> None:
+    """As on a disk with a bad sector."""
+    unreadable = Path("/sys/class/net/lo/speed")
+    try:
+        unreadable.read_bytes()
+        pytest.skip(f"{unreadable} can be read here")
+    except FileNotFoundError:
+        pytest.skip(f"there is no {unreadable} here")
+    except OSError:
+        (tmp_path / "app.log").symlink_to(unreadable)
+    followed = follow(there=False)
+    assert followed.stream.state.status == "unreadable"
+    before = os.listdir("/proc/self/fd")
+    for _ in range(5):
+        followed.look(2.0)
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_a_copy_that_had_just_been_begun_when_it_was_found_is_no_news(
     followed: Followed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
