@@ -252,29 +252,38 @@ def adopt(stream: Stream, file: LogFile) -> Generation | None:
     """
     try:
         past = past_generation(file)
+        known, is_read = _known_as(stream, file, past)
     except (OSError, NotALog) as error:
         file.release()
         raise_if_exhausted(error)
         return None
-    size, inode = past.end or 0, file.identity.inode
-    known = stream.remembered(inode, past.head, size)
-    kept = stream.file_of(known) if known is not None else None
-    if known is not None and _is_another(stream, known, kept, file, size):
-        if kept is not None:
-            kept.release()
-        known = kept = None
-    if known is not None and kept is not None:
-        if leads_to_itself(kept):  # it is being read: its reader's file stays
+    if known is not None and is_read is not None:
+        if is_read:  # its reader's file stays
             file.release()
         else:  # by the name that it had, another one would be read
             stream.keep(known, file)
-        kept.release()
         return known
+    size, inode = past.end or 0, file.identity.inode
     generation = known or past
     if generation.id == OLDER and size > (generation.end or 0):  # late lines
         generation.end, generation.marker = size, past.marker
     stream.keep_for_a_while(generation, file, inode)
     return generation
+
+
+def _known_as(stream: Stream, file: LogFile, past: Generation) -> tuple[Generation | None, bool | None]:
+    """The generation that the stream knows the file by, which looks like `past` now, and whether what is kept for it
+    leads to its file still; None: nothing is."""
+    size = past.end or 0
+    known = stream.remembered(file.identity.inode, past.head, size)
+    kept = stream.file_of(known) if known is not None else None
+    try:
+        if known is None or _is_another(stream, known, kept, file, size):
+            return None, None
+        return known, None if kept is None else leads_to_itself(kept)
+    finally:
+        if kept is not None:
+            kept.release()
 
 
 def _is_another(stream: Stream, known: Generation, kept: LogFile | None, file: LogFile, size: int) -> bool:

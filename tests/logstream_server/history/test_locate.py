@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
 
-from logstream_server.history.locate import OLDER, find
+from logstream_server.history.locate import OLDER, adopt, find
 from logstream_server.lines.cursor import Cursor, Position, cursor_at
 from logstream_server.lines.framing import MARKER_BYTES
+from logstream_server.tailing.files import LogFile
 
 from ..followed import Follow, Followed, as_bytes, numbered
+from ..process import few_descriptors
 
 LINES = numbered(1, 100)
 BANNER = b"== start ==\n"
@@ -72,3 +75,17 @@ def test_few_bytes_that_one_file_begins_with_are_proof_enough(follow: Follow) ->
     followed = follow(BANNER, remote=True)
     (position,), _ = find(followed.stream, by_content(cursor_of(followed)))
     assert position == followed.head()[-1]
+
+
+def test_without_descriptors_a_copy_is_given_back(follow: Follow) -> None:
+    """Whether it is the original cannot be told then: that would have to be looked for."""
+    followed = follow(as_bytes(LINES))
+    followed.rotate()
+    followed.write(b"new\n")
+    followed.restart()
+    copy = followed.path.with_name("app.log.2")
+    shutil.copy(followed.path.with_name("app.log.1"), copy)
+    file = LogFile(str(copy), (), keep_open=True)
+    with few_descriptors(), pytest.raises(OSError, match="Too many open files"):
+        adopt(followed.stream, file)
+    assert file.acquire() is False
