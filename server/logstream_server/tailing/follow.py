@@ -25,6 +25,8 @@ HOLE_PROBE_BYTES: Final = 4096
 """So many NULs in one read are worth asking the file system where the hole ends."""
 
 _COMPRESSED: Final = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".Z", ".zip")
+_DATE: Final = re.compile(r"(20\d\d)([.\-_]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])((?:[.\-_T:]?\d\d){0,3})(?!\d)")
+"""The year comes first, or a name does not say which file is older."""
 _ROTATED_SUFFIX: Final = re.compile(r"(?:[.\-_]\d|\d{6})[\d.\-_T:]*")
 """Without anything between it must be a date: worker10.log is no old worker1.log."""
 
@@ -100,14 +102,17 @@ def is_compressed(name: str) -> bool:
 def is_rotated_name(base: str, name: str) -> bool:
     """Whether `name` looks like what a rotation makes of `base` (app.log: app.log.1, app.log-20261123,
     app-2026-11-23.log)."""
-    if name == base or name.endswith(_COMPRESSED):
-        return False
+    return not name.endswith(_COMPRESSED) and _ROTATED_SUFFIX.fullmatch(_added_to(base, name)) is not None
+
+
+def _added_to(base: str, name: str) -> str:
+    """What `name` has more than `base`, behind it or before its extension; "" where it is no such name."""
     if name.startswith(base):
-        return _ROTATED_SUFFIX.fullmatch(name[len(base) :]) is not None
+        return name[len(base) :]
     stem, dot, extension = base.rpartition(".")
     if not dot or not name.startswith(stem) or not name.endswith(dot + extension):
-        return False
-    return _ROTATED_SUFFIX.fullmatch(name[len(stem) : len(name) - len(extension) - 1]) is not None
+        return ""
+    return name[len(stem) : len(name) - len(extension) - 1]
 
 
 def shares_stem(base: str, name: str) -> bool:
@@ -133,3 +138,10 @@ def rotation_number(base: str, name: str) -> int | None:
     """How often a file with this name was rotated, when the name says so (app.log.3), else None."""
     prefix, _, number = name.rpartition(".")
     return int(number) if prefix == base and number.isdecimal() and len(number) < 5 else None
+
+
+def rotation_date(base: str, name: str) -> str:
+    """The digits of year, month and day, and of hour, minute and second as far as they are there, of when a file with
+    this name was rotated; "" where the name does not say it."""
+    date = _DATE.match(_added_to(base, name).lstrip(".-_"))
+    return "" if date is None else re.sub(r"\D", "", date[0])

@@ -32,12 +32,13 @@ HEADS_KEPT: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Sibling:
-    """A file beside the followed one; `number`: how often it was rotated, where its name says so."""
+    """A file beside the followed one; `number`: how often it was rotated, `date`: when, where its name says so."""
 
     name: str
     path: str
     stat: FileStat
     number: int | None
+    date: str = ""
 
 
 def list_siblings(path: str, *, rotated_only: bool) -> list[Sibling]:
@@ -51,6 +52,8 @@ def list_siblings(path: str, *, rotated_only: bool) -> list[Sibling]:
     else:
         found.sort(key=lambda s: s.name, reverse=True)
         found.sort(key=lambda s: (-s.stat.mtime_ns, s.number or 0))  # several may be of one tick of the clock
+        if all(s.date for s in found):
+            found.sort(key=lambda s: s.date, reverse=True)
     return found[:MAX_CANDIDATES]
 
 
@@ -68,7 +71,7 @@ def _list_folder(folder: str, base: str, *, rotated_only: bool) -> Iterator[Sibl
         except OSError:
             continue
         if stat is not None:
-            yield Sibling(name, path, stat, follow.rotation_number(base, name))
+            yield Sibling(name, path, stat, follow.rotation_number(base, name), follow.rotation_date(base, name))
 
 
 @dataclass(frozen=True, slots=True)

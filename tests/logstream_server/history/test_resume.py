@@ -395,3 +395,20 @@ def test_rotated_files_may_change_their_order(follow: Follow) -> None:
             *(line for path in order for line in (path.name, *LINES)),
             "now",
         ]
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_late_lines_make_no_file_newer_than_the_next_one(follow: Follow, remote: bool) -> None:
+    """Where dates say which is: the one between was left out."""
+    followed = follow(as_bytes(LINES), remote=remote)
+    had = followed.head()
+    first, second = (followed.path.with_name(f"app.log-202611{day}") for day in (22, 23))
+    followed.path.rename(first)
+    followed.write(as_bytes(["between", *LINES]))
+    followed.path.rename(second)
+    followed.write(b"new\n")
+    with first.open("ab") as file:
+        file.write(b"late\n")
+    os.utime(second, (1, 1))
+    followed.restart()
+    assert rest(followed, come_back(followed, had)) == ["late", "between", *LINES, "new"]

@@ -156,6 +156,30 @@ def test_a_rotated_name_may_say_how_often(name: str, number: int | None) -> None
 
 
 @pytest.mark.parametrize(
+    ("name", "date"),
+    [
+        ("app.log-20261123", "20261123"),
+        ("app.log.2026-11-23", "20261123"),
+        ("app-2026-11-23.log", "20261123"),
+        ("app20261123.log", "20261123"),
+        ("app.log-20261123-0930", "202611230930"),
+        ("app.log.2026-11-23_09", "2026112309"),
+        ("app.log.2026-11-23T09:30:05", "20261123093005"),
+        ("app.log-20261123-1795479123", "20261123"),  # and the same in seconds
+        ("app-2026-11-23-1.log", "20261123"),
+        ("app.log-23112026", ""),
+        ("app.log-20112026", ""),
+        ("app.log-11-23-2026", ""),
+        ("app.log.2", ""),
+        ("app.log", ""),
+        ("other.log-20261123", ""),
+    ],
+)
+def test_a_rotated_name_may_say_when(name: str, date: str) -> None:
+    assert follow.rotation_date("app.log", name) == date
+
+
+@pytest.mark.parametrize(
     ("head", "encoding"),
     [
         pytest.param("a\n".encode("utf-16"), "UTF-16", id="UTF-16, little endian"),

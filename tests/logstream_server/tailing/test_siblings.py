@@ -108,3 +108,15 @@ def test_the_bytes_that_prove_a_place_are_those_before_it(log: Path, offset: int
     file = LogFile(str(log), (), keep_open=True)
     assert marker_at(file, offset) == CONTENT[max(0, offset - MARKER_BYTES) : offset]
     file.release()
+
+
+def test_dates_say_which_is_newer_whenever_it_was_written_to(log: Path) -> None:
+    """Late lines make no file newer than the one that came after it; of one day, times say it."""
+    dates = ["20261201", "20261123-1795479123", "20261123-1795471111", "20261101"]
+    wanted = [f"app.log-{date}" for date in dates]
+    for at, name in zip((1, 4, 3, 5), wanted, strict=True):
+        log.with_name(name).write_bytes(b"x\n")
+        os.utime(log.with_name(name), (at, at))
+    assert names(settled_siblings(str(log), rotated_only=True)) == wanted
+    log.with_name("app.log.1").write_bytes(b"x\n")  # of which no date is known
+    assert names(settled_siblings(str(log), rotated_only=True))[1] == "app.log-20261101"
