@@ -6,6 +6,7 @@ Runs on the scheduler's threads. What lies before the head is then read as by an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,7 +22,7 @@ from logstream_server.tailing.siblings import (
 )
 from logstream_server.tailing.stream import Stream, StreamStatus
 
-from .history import NotNow, still_holds, tail_start, wait_for_first_look, wait_for_look
+from .history import NotNow, NotYet, still_holds, tail_start, wait_for_first_look, wait_for_look
 from .locate import adopt, find, newer_than
 
 
@@ -45,7 +46,8 @@ def from_start(head: Positions) -> Positions:
 
 def begin_in(stream: Stream, file: LogFile, offset: int) -> Resumed | None:
     """A reader who wants a rotated file from an offset on, and all that came after it. The stream takes the reference
-    over; None when it cannot be read."""
+    over; None when it cannot be read. Raises NotYet."""
+    head = stream.ring.head()[1]
     try:
         marker = marker_at(file, offset)
     except (OSError, NotALog):
@@ -55,6 +57,7 @@ def begin_in(stream: Stream, file: LogFile, offset: int) -> Resumed | None:
     if adopted is None:
         return None
     positions, unread = _with_missed(stream, [Position(adopted, offset, marker)])
+    _raise_if_followed_since(stream, head, positions)
     return Resumed(_in_order(positions), None if unread is None else False, unread)
 
 
@@ -77,6 +80,7 @@ def _resume(stream: Stream, cursor: Cursor, tail: int | None) -> Resumed:
         return _fallback(stream, head, tail, f"the cursor belongs to the stream {cursor.stream!r}")
     wait_for_first_look(stream, head)
     found, missing = find(stream, cursor)
+    _raise_if_followed_since(stream, head, found, missing)
     if (missing or _is_ahead(found)) and _is_behind(stream):
         wait_for_look(stream)
     if cursor.marks and not found:
@@ -84,8 +88,21 @@ def _resume(stream: Stream, cursor: Cursor, tail: int | None) -> Resumed:
     # A file that was empty, and is known by nothing: what came after those that were found is read from its start.
     lost = [_why_lost(mark) for mark in missing if mark.offset or mark.inode is not None]
     positions, unread = _with_missed(stream, found)
+    _raise_if_followed_since(stream, head, positions)
     lost += [unread] if unread is not None else []
     return Resumed(_in_order(positions), not lost, lost[-1] if lost else None)
+
+
+def _raise_if_followed_since(
+    stream: Stream, head: Positions, found: list[Position], missing: Sequence[Mark] = ()
+) -> None:
+    """Raises NotYet where another file came to be followed since `head` was there: what was found beside those that are
+    followed, or was not, may be that."""
+    newest = [position.generation for position in stream.ring.head()[1][-1:]]
+    if newest == [position.generation for position in head[-1:]]:
+        return
+    if missing or any(position.generation.id == OLDER for position in found):
+        raise NotYet("the file was rotated or emptied a moment ago")
 
 
 def _is_ahead(found: list[Position]) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from logstream_server.history import resume
+from logstream_server.history import locate, resume
 from logstream_server.history.history import NotNow, NotYet
 from logstream_server.lines.cursor import (
     Cursor,
@@ -412,3 +412,32 @@ def test_late_lines_make_no_file_newer_than_the_next_one(follow: Follow, remote:
     os.utime(second, (1, 1))
     followed.restart()
     assert rest(followed, come_back(followed, had)) == ["late", "between", *LINES, "new"]
+
+
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize("ahead", [False, True])
+def test_files_that_come_to_be_followed_while_they_are_looked_for_are_told_once(
+    follow: Follow, monkeypatch: pytest.MonkeyPatch, remote: bool, ahead: bool
+) -> None:
+    """To a reader who had been with a server that looked earlier. `ahead`: who has also one that is followed here."""
+    followed = follow(as_bytes(LINES), remote=remote)
+    other = follow(as_bytes(LINES), remote=remote)
+    first = other.head()
+    wanted = rotated(other, 1, seen=True)
+    had = (*first, *other.head()) if ahead else other.head()
+    rotated(other, 2, seen=False)
+    looked_for: list[Cursor] = []
+
+    def find(stream: Stream, cursor: Cursor) -> tuple[list[Position], list[Mark]]:
+        found = locate.find(stream, cursor)
+        if not looked_for:
+            followed.settle()
+        looked_for.append(cursor)
+        return found
+
+    monkeypatch.setattr(resume, "find", find)
+    with pytest.raises(NotYet):
+        come_back(followed, had)
+    added = ["file 2: " + line for line in LINES]
+    assert rest(followed, come_back(followed, had)) == added
+    assert rest(followed, come_back(followed, first)) == [*wanted, *added]
