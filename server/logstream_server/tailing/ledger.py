@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Final
 
 from logstream_server.lines.cursor import HEAD_BYTES, Generation
 from logstream_server.lines.framing import Flag, Segment, count_newlines
