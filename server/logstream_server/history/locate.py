@@ -280,6 +280,8 @@ def _known_as(stream: Stream, file: LogFile, past: Generation) -> tuple[Generati
     try:
         if known is None or _is_another(stream, known, kept, file, size):
             return None, None
+        if known.end is not None and past.head.startswith(known.head):  # late lines
+            known.head = past.head
         return known, None if kept is None else leads_to_itself(kept)
     finally:
         if kept is not None:

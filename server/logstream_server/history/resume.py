@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from logstream_server.lines.cursor import OLDER, Cursor, Generation, Mark, Position, Positions
+from logstream_server.lines.cursor import HEAD_BYTES, OLDER, Cursor, Generation, Mark, Position, Positions
 from logstream_server.lines.filters import LineFilter
 from logstream_server.tailing.files import LogFile, NotALog, raise_if_exhausted
 from logstream_server.tailing.follow import Identity
@@ -81,6 +81,8 @@ def _resume(stream: Stream, cursor: Cursor, tail: int | None) -> Resumed:
     wait_for_first_look(stream, head)
     found, missing = find(stream, cursor)
     _raise_if_followed_since(stream, head, found, missing)
+    if any(_is_unread(position) for position in found):
+        raise NotYet("the file grew a moment ago")
     if (missing or _is_ahead(found)) and _is_behind(stream):
         wait_for_look(stream)
     if cursor.marks and not found:
@@ -108,6 +110,12 @@ def _raise_if_followed_since(
 def _is_ahead(found: list[Position]) -> bool:
     """Whether a file that was not followed comes after one that was: the next look will find it, too, as a new one."""
     return any(before.generation.id != OLDER and after.generation.id == OLDER for before, after in pairwise(found))
+
+
+def _is_unread(position: Position) -> bool:
+    """Whether the follower has yet to read first bytes of the file, which a cursor of the position is to name."""
+    generation = position.generation
+    return generation.end is None and len(generation.head) < min(HEAD_BYTES, position.offset)
 
 
 def _in_order(positions: list[Position]) -> Positions:

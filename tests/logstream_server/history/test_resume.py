@@ -441,3 +441,35 @@ def test_files_that_come_to_be_followed_while_they_are_looked_for_are_told_once(
     added = ["file 2: " + line for line in LINES]
     assert rest(followed, come_back(followed, had)) == added
     assert rest(followed, come_back(followed, first)) == [*wanted, *added]
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_reader_who_has_more_of_a_file_than_is_followed_gets_a_cursor_that_others_know(
+    follow: Follow, remote: bool
+) -> None:
+    """What the file begins with is not known to this server before it has read so far."""
+    followed = follow(b"one\n", remote=remote)
+    followed.write(as_bytes(LINES))
+    other = follow(followed.path.read_bytes(), remote=remote)
+    with pytest.raises(NotYet):
+        come_back(followed, other.head())
+    followed.look()
+    back = come_back(followed, other.head())
+    assert rest(followed, back) == []
+    assert rest(other, come_back(other, back.positions)) == []
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_reader_of_late_lines_of_a_short_file_gets_a_cursor_that_others_know(follow: Follow, remote: bool) -> None:
+    followed = follow(b"one\n", remote=remote)
+    followed.rotate()
+    followed.write(b"new\n")
+    followed.restart()
+    old = followed.path.with_name("app.log.1")
+    for added in ([], LINES):  # found when it is short, and again
+        with old.open("ab") as file:
+            file.write(as_bytes(added))
+        begun = resume.begin_in(followed.stream, LogFile(str(old), (), keep_open=not remote), old.stat().st_size)
+        assert begun is not None
+    followed.restart()
+    assert rest(followed, come_back(followed, begun.positions)) == ["new"]
