@@ -293,7 +293,7 @@ def _is_another(stream: Stream, known: Generation, kept: LogFile | None, file: L
 
     It is a copy when the original (`kept`) has been emptied since, or ended with as many bytes and is gone.
     """
-    if kept is None:
+    if kept is None or not leads_to_itself(kept):
         inode = stream.inode_of(known)
         return inode != file.identity.inode and (known.end not in (None, size) or _is_there(stream, known, inode))
     if kept.identity == file.identity:
@@ -308,5 +308,5 @@ def _is_another(stream: Stream, known: Generation, kept: LogFile | None, file: L
 def _is_there(stream: Stream, known: Generation, inode: int | None) -> bool:
     """Whether a rotated file is the known generation itself."""
     siblings = settled_siblings(stream.path, rotated_only=True).siblings
-    own = [each for each in siblings if each.stat.identity.inode == inode and each.stat.size == known.end]
+    own = [each for each in siblings if each.stat.identity.inode == inode and known.end in (None, each.stat.size)]
     return any(_begins_alike(stream, each, Mark.of(Position(known, len(known.head)))) for each in own)

@@ -473,3 +473,18 @@ def test_a_reader_of_late_lines_of_a_short_file_gets_a_cursor_that_others_know(f
         assert begun is not None
     followed.restart()
     assert rest(followed, come_back(followed, begun.positions)) == ["new"]
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_file_that_is_equal_to_one_that_was_followed_is_no_copy_of_it(follow: Follow, remote: bool) -> None:
+    """Also where that one is known by a name that leads to another file by now: what came behind was left out."""
+    followed = follow(as_bytes(LINES), remote=remote)
+    had = followed.head()
+    wanted: list[str] = []
+    for content in (["== start =="], ["between", *LINES], ["== start =="]):
+        followed.rotate()
+        followed.write(as_bytes(content))
+        wanted += content
+    followed.restart()
+    wanted += rotated(followed, 1, 2)
+    assert rest(followed, come_back(followed, had)) == wanted
