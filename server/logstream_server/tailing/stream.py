@@ -82,8 +82,9 @@ class Stream:
     """Whether its file system is one where a file may be held open; elsewhere each read opens it by name."""
     looks: int = 0
     """How often the follower has looked at the path, after all that it had to read before."""
-    _behind: tuple[int, int] | None = None
-    """The ring's generation, and `looks`, when it was first known that the follower must look again."""
+    _behind: tuple[int, int, int] | None = None
+    """The ring's generation, and `looks`, when it was first known that the follower must look again; and `looks` when
+    that was last asked."""
     _files: dict[Generation, LogFile] = field(default_factory=dict)
     _followed: deque[tuple[int, Generation]] = field(default_factory=lambda: deque(maxlen=MEMORY))
     _found: deque[tuple[int, Generation]] = field(default_factory=lambda: deque(maxlen=MEMORY))
@@ -108,9 +109,11 @@ class Stream:
         """Whether to wait for the follower, for somebody who knows that another file is at the path than was followed.
         Not for ever: what two looks did not see is not to be seen."""
         newest = next((position.generation.id for position in reversed(self.ring.head()[1])), -1)
-        if self._behind is None or self._behind[0] != newest:
-            self._behind = newest, self.looks
-        return self.looks < self._behind[1] + LOOKS
+        known, first, last = self._behind or (newest, self.looks, self.looks)
+        if known != newest or self.looks > last + LOOKS:  # the same file, and perhaps another rotation after it
+            first = self.looks
+        self._behind = newest, first, self.looks
+        return self.looks < first + LOOKS
 
     def keep(self, generation: Generation, file: LogFile) -> None:
         """`generation` is read from `file` from now on; the stream takes the reference over."""

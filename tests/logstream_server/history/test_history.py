@@ -19,7 +19,7 @@ from logstream_server.lines.cursor import Position
 from logstream_server.lines.filters import EVERY_LINE, LineFilter
 from logstream_server.lines.framing import Flag
 from logstream_server.tailing.files import LogFile
-from logstream_server.tailing.stream import KEPT_S, StreamState, StreamStatus
+from logstream_server.tailing.stream import KEPT_S, LOOKS, StreamState, StreamStatus
 
 from ..followed import OPTIONS, Follow, Followed, Told, as_bytes, numbered
 from ..process import few_descriptors
@@ -164,6 +164,12 @@ def test_what_two_looks_have_not_seen_is_not_waited_for(follow: Follow) -> None:
     followed.look()
     followed.look()
     assert not followed.stream.is_seen_soon()
+    for _ in range(LOOKS):
+        followed.look()
+        assert not followed.stream.is_seen_soon(), "asked at each look"
+    for _ in range(LOOKS + 1):
+        followed.look()
+    assert followed.stream.is_seen_soon(), "there may have been another rotation since"
     followed.rotate()
     followed.add(b"new\n")
     assert followed.stream.is_seen_soon()
