@@ -19,6 +19,8 @@ from logstream_server.tailing.stream import Stream, StreamStatus
 
 log = logging.getLogger(__name__)
 
+ROTATED: Final = "the file was rotated or emptied a moment ago"
+"""Why a reader waits for the follower's next look."""
 BLOCK_BYTES: Final = 1 << 16
 MAX_BLOCK_BYTES: Final = 1 << 20
 MAX_LINE_SEARCH_BYTES: Final = 64 << 20
@@ -49,7 +51,7 @@ class Lost(Exception):
 def wait_for_look(stream: Stream) -> None:
     """Raises NotYet while the follower's next look tells where what was followed went."""
     if stream.is_seen_soon():
-        raise NotYet("the file was rotated or emptied a moment ago")
+        raise NotYet(ROTATED)
 
 
 def wait_for_first_look(stream: Stream, head: Positions) -> None:

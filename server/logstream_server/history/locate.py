@@ -108,7 +108,7 @@ def _locate_after(stream: Stream, before: Position, mark: Mark) -> Position | No
     for sibling in newer:
         if sibling.stat.size:
             return _position_in(stream, sibling, mark) if _begins_alike(stream, sibling, mark) else None
-    last = next(reversed(stream.ring.head()[1]), None)
+    last = stream.ring.newest()
     return _hold_in(stream, last.generation, mark) if last is not None else None
 
 
@@ -226,7 +226,7 @@ def _hold_in(stream: Stream, generation: Generation, mark: Mark) -> Position | N
 
 def _end_of_deleted(stream: Stream, mark: Mark) -> Position | None:
     """The stream has no file now, and the last one it had was read to its end by the reader at `mark`."""
-    last = next(reversed(stream.ring.head()[1]), None)
+    last = stream.ring.newest()
     if last is None or last.generation.retired_seq is None:
         return None
     generation = last.generation

@@ -22,7 +22,7 @@ from logstream_server.tailing.siblings import (
 )
 from logstream_server.tailing.stream import Stream, StreamStatus
 
-from .history import NotNow, NotYet, still_holds, tail_start, wait_for_first_look, wait_for_look
+from .history import ROTATED, NotNow, NotYet, still_holds, tail_start, wait_for_first_look, wait_for_look
 from .locate import adopt, find, newer_than
 
 
@@ -104,7 +104,7 @@ def _raise_if_followed_since(
     if newest == [position.generation for position in head[-1:]]:
         return
     if missing or any(position.generation.id == OLDER for position in found):
-        raise NotYet("the file was rotated or emptied a moment ago")
+        raise NotYet(ROTATED)
 
 
 def _is_ahead(found: list[Position]) -> bool:
@@ -194,7 +194,7 @@ def _is_behind(stream: Stream) -> bool:
         raise_if_exhausted(error)
         return False
     try:
-        last = next(reversed(stream.ring.head()[1]), None)
+        last = stream.ring.newest()
         return last is None or last.generation.retired_seq is not None or _is_other(stream, file, last)
     except OSError as error:
         raise_if_exhausted(error)

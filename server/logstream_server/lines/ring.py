@@ -204,6 +204,10 @@ class Ring:
         with self._lock:
             return self._next_seq, self._positions
 
+    def newest(self) -> Position | None:
+        """The place in the newest file of a reader that has everything; None: there was none yet."""
+        return next(reversed(self.head()[1]), None)
+
     def base(self) -> Base:
         """What a reader must have before the ring can serve it."""
         with self._lock:

@@ -108,7 +108,8 @@ class Stream:
     def is_seen_soon(self) -> bool:
         """Whether to wait for the follower, for somebody who knows that another file is at the path than was followed.
         Not for ever: what two looks did not see is not to be seen."""
-        newest = next((position.generation.id for position in reversed(self.ring.head()[1])), -1)
+        place = self.ring.newest()
+        newest = -1 if place is None else place.generation.id
         known, first, last = self._behind or (newest, self.looks, self.looks)
         if known != newest or self.looks > last + LOOKS:  # the same file, and perhaps another rotation after it
             first = self.looks

@@ -134,6 +134,7 @@ def walk(entries: list[Entry]) -> Positions:
 @given(sources())
 def test_the_head_is_where_a_reader_of_everything_is(source: Source) -> None:
     assert source.ring.head() == (len(source.entries), walk(source.entries))
+    assert source.ring.newest() == next(reversed(walk(source.entries)), None)
 
 
 @given(sources())
@@ -192,6 +193,7 @@ def test_positions_list_what_goes_on_and_the_newest(source: Source) -> None:
 def test_a_ring_that_nothing_was_written_to() -> None:
     ring = Ring(1000)
     assert ring.head() == (0, ())
+    assert ring.newest() is None
     assert ring.base() == ring.goal() == Base(0, (), ())
     assert ring.since(0, 100) == []
     assert list(ring.newest_first(0)) == ring.entries() == []

@@ -295,10 +295,11 @@ def test_who_asks_for_another_protocol_is_answered_by_this_one(
     assert not caplog.records
 
 
-def test_a_websocket_does_not_begin_within_an_answer(serving: Serving, app: App) -> None:
+@pytest.mark.parametrize("behind", [UPGRADE, b"\x00\r\n\r\n"], ids=["a WebSocket", "what is no request"])
+def test_nothing_begins_and_nothing_is_refused_within_an_answer(serving: Serving, app: App, behind: bytes) -> None:
     server = serving(LONG_S)
     with connection(server) as sock:
-        sock.sendall(REQUEST.replace(b"/ ", b"/slow ") + UPGRADE)
+        sock.sendall(REQUEST.replace(b"/ ", b"/slow ") + behind)
         try:
             answer = rest(sock)
         except ConnectionError:
@@ -337,18 +338,6 @@ def test_an_address_may_be_a_whole_url(serving: Serving) -> None:
     with connection(serving(LONG_S)) as sock:
         sock.sendall(REQUEST.replace(b" / ", b" http://h "))
         assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
-
-
-def test_what_is_no_request_is_not_refused_within_an_answer(serving: Serving, app: App) -> None:
-    server = serving(LONG_S)
-    with connection(server) as sock:
-        sock.sendall(REQUEST.replace(b"/ ", b"/slow ") + b"\x00\r\n\r\n")
-        try:
-            answer = rest(sock)
-        except ConnectionError:
-            answer = b""
-        assert answer == b""
-        server.call(app.go_on.set)
 
 
 @pytest.mark.parametrize(
